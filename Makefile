@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# One plain Makefile. `make demo` shows Pollux at work, `make check` tests it;
+# both install what they miss first. `make help` lists the rest.
+
+O ?= build
+PREFIX ?= /usr
+DESTDIR ?=
+
+CC ?= gcc
+PKG_CONFIG ?= pkg-config
+OPT ?= -O2 -g
+SANITIZE ?=
+WARN := -Wall -Wextra -Wshadow -Wimplicit-fallthrough -Wswitch-enum -Werror
+CFLAGS_ALL = -std=gnu17 -D_GNU_SOURCE -I. -I$(O)/gen $(OPT) $(WARN) -fno-strict-aliasing \
+	-fstack-protector-strong -pthread -MMD -MP $(SANITIZE) $(CFLAGS)
+LDFLAGS_ALL = -pthread $(SANITIZE) $(LDFLAGS)
+
+# Folders that are one archive each; includes point one way:
+# base <- hypervisor <- {netbuf, disk-replica} <- ha <- tools
+DIRS := base hypervisor/control hypervisor/vmm hypervisor/xenctrl netbuf disk-replica ha \
+	tools/common tools/daemon tools/cli
+archive = $(O)/lib/lib$(subst /,-,$(1)).a
+objects = $(patsubst %.c,$(O)/obj/%.o,$(filter-out %/main.c,$(wildcard $(1)/*.c)))
+ARCHIVES := $(foreach d,$(DIRS),$(call archive,$(d)))
+
+PROGRAMS := $(O)/bin/pollux-vmm $(O)/bin/pollux-ha $(O)/bin/polluxd $(O)/bin/pollux
+
+# Libraries a program is linked with, by pkg-config name or flag. libxlutil brings the real
+# libxenctrl with it, so only the command line, which parses VM files, links it.
+LIBS_vmm := $(shell $(PKG_CONFIG) --libs json-c libseccomp 2>/dev/null)
+LIBS_ha := $(shell $(PKG_CONFIG) --libs openssl liblz4 libzstd zlib libxxhash json-c libsystemd \
+	2>/dev/null)
+LIBS_daemon := $(shell $(PKG_CONFIG) --libs openssl json-c libsystemd libmicrohttpd inih 2>/dev/null)
+LIBS_cli := $(shell $(PKG_CONFIG) --libs json-c inih 2>/dev/null) -lxlutil
+
+.DEFAULT_GOAL := all
+.PHONY: all help deps check check-asan check-tsan fuzz lint bench drill demo install clean lab
+
+all: $(PROGRAMS) $(O)/tools-done
+
+help:
+	@echo 'make demo         boot two hosts, protect a VM, cut the power, watch it go on (HOLD=1 stays)'
+	@echo 'make check        every test this machine can run'
+	@echo 'make check-asan   unit tests and simulation under address and undefined sanitizers'
+	@echo 'make check-tsan   the same under the thread sanitizer'
+	@echo 'make drill        N=20 SEED=1: that many power cuts at random instants'
+	@echo 'make bench        pause, takeover, throughput; PEERS=1 beside QEMU COLO'
+	@echo 'make fuzz         FUZZ_SECONDS=60 for each fuzz target'
+	@echo 'make lint install clean'
+
+# --- programs and archives ---------------------------------------------------------------
+
+$(O)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) -c $< -o $@
+
+define archive_rule
+$(call archive,$(1)): $(call objects,$(1))
+	@mkdir -p $$(@D)
+	@rm -f $$@
+	ar rcs $$@ $$^
+endef
+$(foreach d,$(DIRS),$(eval $(call archive_rule,$(d))))
+
+$(O)/bin/pollux-vmm: $(O)/obj/hypervisor/vmm/main.o \
+		$(foreach d,hypervisor/vmm hypervisor/control base,$(call archive,$(d)))
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) $^ $(LIBS_vmm) -o $@
+
+$(O)/bin/pollux-ha: $(O)/obj/ha/main.o \
+		$(foreach d,ha netbuf disk-replica hypervisor/xenctrl hypervisor/control base,$(call archive,$(d)))
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) $^ $(LIBS_ha) -o $@
+
+$(O)/bin/polluxd: $(O)/obj/tools/daemon/main.o \
+		$(foreach d,tools/daemon tools/common hypervisor/control base,$(call archive,$(d)))
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) $^ $(LIBS_daemon) -o $@
+
+$(O)/bin/pollux: $(O)/obj/tools/cli/main.o $(foreach d,tools/cli tools/common base,$(call archive,$(d)))
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) $^ $(LIBS_cli) -o $@
+
+# Folders add what is their own (generated headers, the lab, tests) in a fragment.
+-include $(sort $(wildcard */*.mk */*/*.mk))
+
+$(O)/tools-done: $(TOOLS_EXTRA)
+	@touch $@
+
+# --- the two commands ---------------------------------------------------------------------
+
+deps:
+	@tools/install-deps
+
+demo: deps
+	@$(MAKE) --no-print-directory -j2 lab
+	@tools/lab/demo
+
+check: deps
+	@$(MAKE) --no-print-directory -j2 all lab tests
+	@tests/run unit sim model fuzz kvm lab
+
+clean:
+	rm -rf $(O)
+
+-include $(shell find $(O)/obj -name '*.d' 2>/dev/null)
