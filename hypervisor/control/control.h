@@ -93,7 +93,6 @@ enum control_op {
 	/* {} -> {}: from now on this connection receives {u32 control_state, u32 control_reason}
 	 * whenever the state changes, and no replies. */
 	CONTROL_WATCH,
-	/* {u64 gfn, u64 nr} -> {u64 xxh}: not offered; memory is read through the memfd. */
 };
 
 enum control_state { CONTROL_RUNNING, CONTROL_PAUSED, CONTROL_STOPPED };
