@@ -5,15 +5,15 @@
  * other host's polluxd to prepare a standby. Blocking, with a deadline; threads: each
  * call is its own. What the JSON says is for the callers to check.
  */
-#ifndef POLLUX_HA_CONTROL_H
-#define POLLUX_HA_CONTROL_H
+#ifndef POLLUX_HA_ERRAND_H
+#define POLLUX_HA_ERRAND_H
 
 #include "ha/socket.h"
 #include "ha/tls.h"
 
 #include <stdint.h>
 
-struct control_peer {
+struct errand_peer {
 	struct socket_address to;
 	const char *peer_name; /* SAN expected; NULL: to.host */
 	uint64_t deadline_ns;
@@ -21,21 +21,21 @@ struct control_peer {
 };
 
 /* `ret_reply` is allocated, to be freed; at most PROTO_REQUEST_MAX bytes. */
-int control_call(struct tls_context *ctx, const struct control_peer *peer, const char *request,
+int errand_call(struct tls_context *ctx, const struct errand_peer *peer, const char *request,
 		 char **ret_reply, struct refusal *why);
 
 /* The other side, on a socket from socket_accept(), in a thread or child of its own. */
-struct control_served;
+struct errand;
 
 /* Handshake and request. Takes `fd`, also when it fails. The request belongs to `ret`. */
-int control_receive(struct control_served **ret, struct tls_context *ctx, int fd,
+int errand_receive(struct errand **ret, struct tls_context *ctx, int fd,
 		    uint64_t deadline_ns, struct refusal *why);
-const char *control_request(const struct control_served *s);
+const char *errand_request(const struct errand *s);
 /* The authenticated name of the caller. */
-const char *control_peer_name(const struct control_served *s);
-bool control_peer_is(const struct control_served *s, const char *name);
-int control_reply(struct control_served *s, const char *reply, uint64_t deadline_ns,
+const char *errand_peer_name(const struct errand *s);
+bool errand_peer_is(const struct errand *s, const char *name);
+int errand_reply(struct errand *s, const char *reply, uint64_t deadline_ns,
 		  struct refusal *why);
-void control_close(struct control_served *s);
+void errand_close(struct errand *s);
 
 #endif
