@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The standby's disks on the backup: open, locked, and written by commits alone.
+ *
+ * Two phases. Until the first whole epoch nothing is protected, so the initial copy and
+ * the writes that come between go straight to the disk in the order of the wire:
+ * apply_record(); then apply_sync(), so that what the guest had flushed before it was
+ * protected is on stable storage here too. From then on only apply_epoch() writes, and
+ * the disk is that of the last epoch applied (P2).
+ *
+ * A standby's disk is not an image to boot from: it lags, and after an error or a crash it
+ * is half of one epoch and half of another. apply_open() therefore puts a marker, on disk,
+ * into the VM's state directory before the first write, and only apply_finish(), at a
+ * takeover with every whole epoch applied, takes it away. Whoever is about to start a VM
+ * from its disks looks for it: apply_marker_read().
+ *  - An error in any write makes the object `broken`: it refuses everything from then on,
+ *    the marker says `failed`, the backup hands over, and only a full copy from the
+ *    primary makes the disk good again.
+ *  - A crash or a power cut of the backup leaves the marker as it was. The epochs it had
+ *    acknowledged lived in the memory of log.h; the primary has them and runs on.
+ *
+ * A FLUSH record is an fdatasync here, in its place in the order, so that after a takeover
+ * and a power cut of the new host what the guest had flushed is there.
+ *
+ * Fault points: "disk.apply" (any change fails with EIO), "disk.space" (ENOSPC),
+ * "disk.flush"; "disk.log" is in log.c.
+ *
+ * Threads: one at a time; apply_is_broken() from any.
+ */
+#ifndef POLLUX_DISK_APPLY_H
+#define POLLUX_DISK_APPLY_H
+
+#include "disk-replica/format.h"
+#include "disk-replica/log.h"
+
+#define APPLY_MARKER_NAME "standby-disks" /* in the state directory */
+
+struct apply;
+
+struct apply_config {
+	const struct disk_info *disks; /* copied */
+	unsigned int nr_disks;
+	const char *state_dir; /* exists; for example /var/lib/pollux/VM */
+};
+
+/*
+ * Opens and locks (exclusively, an OFD lock on the whole file; a block device is also
+ * claimed) every disk. A disk may be larger than `bytes`, what lies beyond is never
+ * touched. -ENOENT: absent; -EFBIG: too small, with both sizes; -EBUSY: locked or claimed;
+ * -EINVAL: neither a file nor a block device.
+ */
+int apply_open(const struct apply_config *config, struct apply **ret, struct reason *why);
+/* Closes and unlocks; the marker stays. Takes NULL. */
+void apply_close(struct apply *a);
+
+/* One record straight to its disk. -EIO, -ENOSPC and what else the disk says. */
+int apply_record(struct apply *a, const struct disk_record *r, struct reason *why);
+/* Everything written so far is on stable storage; the marker says `following`. */
+int apply_sync(struct apply *a, struct reason *why);
+/* A sealed epoch, whole, in order; then it is released from the log. */
+int apply_epoch(struct apply *a, struct disk_log *log, uint64_t epoch, struct reason *why);
+
+/*
+ * Takeover: the disks are now those of the VM that is about to run. Removes the marker,
+ * unlocks and closes, so that pollux-vmm can open them; `a` is gone, also on error.
+ * -EIO when broken, -EBUSY before apply_sync(): the marker stays.
+ */
+int apply_finish(struct apply *a, struct reason *why);
+
+bool apply_is_broken(const struct apply *a);
+uint64_t apply_bytes(const struct apply *a); /* written since apply_open() */
+
+enum apply_state {
+	APPLY_COPYING = 1,   /* the initial copy is under way */
+	APPLY_FOLLOWING = 2, /* a standby's disk: committed epochs, the latest in memory only */
+	APPLY_FAILED = 3,    /* a write failed half-way */
+};
+struct apply_marker {
+	enum apply_state state;
+	int32_t error; /* errno of APPLY_FAILED, else 0 */
+	uint64_t wall_ns;
+};
+/* -ENOENT: no marker, the disks are the VM's own. -EBADMSG: one that cannot be read counts
+ * as one that is there. */
+int apply_marker_read(const char *state_dir, struct apply_marker *ret);
+
+#endif
