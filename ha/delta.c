@@ -12,7 +12,7 @@
 
 #define PAGE PROTO_PAGE_BYTES
 #define RUN_HEAD 4u
-/* Fewer equal bytes than a run's head cost: bridge them instead of starting a run. */
+/* A shorter equal stretch is carried along: cheaper than a run's head and its time. */
 #define BRIDGE 8u
 
 /* Eight bytes at a time; memcpy keeps it legal for any alignment and compiles to a load. */

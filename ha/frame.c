@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#define XXH_STATIC_LINKING_ONLY /* a checksum state on the stack */
 #include <xxhash.h>
 
 static const struct code_entry {
