@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * lab-agent: the lab's hand inside a node, and the hand's other end.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tools/lab/agent.h"
+
+int main(int argc, char **argv)
+{
+	signal(SIGPIPE, SIG_IGN);
+	if (argc == 2 && strcmp(argv[1], "serve") == 0)
+		return agent_serve();
+	if (argc >= 4 && strcmp(argv[1], "call") == 0)
+		return agent_call(argv[2], 0, argv + 3);
+	if (argc >= 4 && strcmp(argv[1], "terminal") == 0)
+		return agent_call(argv[2], 1, argv + 3);
+	if (argc == 3 && strcmp(argv[1], "console") == 0)
+		return agent_console(argv[2]);
+	fprintf(stderr, "usage: lab-agent serve | call HOST CMD... | terminal HOST CMD... | "
+			"console SOCKET\n");
+	return 2;
+}

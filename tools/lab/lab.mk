@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# The lab's parts: Debian's kernel, the nodes' system, Pollux inside it, the guest.
+# A changed program of Pollux makes only lab/programs.cpio again.
+
+# What goes into the nodes: every program whose source is there, or those one names.
+LAB_PROGRAMS ?= $(foreach p,pollux-vmm=hypervisor/vmm pollux-ha=ha polluxd=tools/daemon \
+	pollux=tools/cli,$(if $(wildcard $(lastword $(subst =, ,$(p)))/main.c),\
+	$(O)/bin/$(firstword $(subst =, ,$(p)))))
+
+lab: $(O)/lab/node.cpio $(O)/lab/programs.cpio $(O)/lab/guest.img $(O)/lab/agent \
+	$(O)/bin/lab-client
+
+$(O)/lab/kernel/version: tools/lab/kernel-unpack
+	@echo '  LAB     kernel'
+	@tools/lab/kernel-unpack $(@D)
+
+LAB_AGENT_OBJECTS := $(patsubst %.c,$(O)/obj/%.o,$(wildcard tools/lab/agent*.c)) \
+	$(O)/obj/base/cursor.o
+$(O)/lab/agent: $(LAB_AGENT_OBJECTS)
+	@mkdir -p $(@D)
+	$(CC) -static $(LDFLAGS_ALL) $^ -o $@
+
+$(O)/bin/lab-client: $(patsubst %.c,$(O)/obj/%.o,$(wildcard tests/lab/client*.c))
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) $^ -o $@
+
+$(O)/bin/guest-dirty: $(O)/obj/tests/guest/dirty.o
+	@mkdir -p $(@D)
+	$(CC) -static $(LDFLAGS_ALL) $^ -o $@
+
+$(O)/lab/node.cpio: tools/lab/node-image tools/lab/node-init tools/lab/root.sh \
+		$(O)/lab/agent $(O)/lab/kernel/version
+	@echo '  LAB     node'
+	@tools/lab/node-image base $(O)/lab/kernel $(O)/lab/agent $@
+
+$(O)/lab/programs.cpio: tools/lab/node-image $(LAB_PROGRAMS)
+	@echo '  LAB     programs'
+	@mkdir -p $(@D)
+	@tools/lab/node-image programs $@ $(LAB_PROGRAMS)
+
+$(O)/lab/guest.img $(O)/lab/data.img &: tests/guest/image tests/guest/redis.conf \
+		tests/guest/initrd-init tests/guest/root-init tools/lab/root.sh \
+		$(wildcard tests/guest/*.cfg) $(O)/bin/guest-dirty $(O)/lab/kernel/version
+	@echo '  LAB     guest'
+	@tests/guest/image $(O)/lab/kernel $(O)/bin/guest-dirty $(O)/lab/guest.img \
+		$(O)/lab/data.img
+
+drill: deps
+	@$(MAKE) --no-print-directory -j2 lab
+	@tools/lab/drill $(or $(N),20) $(or $(SEED),1)
