@@ -76,7 +76,8 @@ enum role_event_kind {
 	 * is the one that was asked for. One answer to each PERSIST, in order. */
 	ROLE_EV_PERSISTED,
 	ROLE_EV_PERSIST_FAILED,
-	/* Both connections to the peer stand and speak our generation / one of them broke. */
+	/* Both connections to the peer stand and speak our generation / one of them broke.
+	 * CONNECTED on a primary only after ROLE_DO_CONNECT; DISCONNECTED may come twice. */
 	ROLE_EV_CONNECTED,
 	ROLE_EV_DISCONNECTED,
 	/* Time passes. Call at least at `next_ns`. Feed what the sockets hold BEFORE the tick:
@@ -92,7 +93,7 @@ enum role_event_kind {
 	 * `generation`, `active`: the backup's, `active` meaning it runs the VM. */
 	ROLE_EV_ECHO,
 	/* Primary: the backup gave the right to us in `generation`, because of `why`. It comes as
-	 * the answer to "prepare" (then connect), or as a message while connected. */
+	 * the answer to "prepare" (ROLE_DO_CONNECT follows), or as a message while connected. */
 	ROLE_EV_HANDOVER,
 	/* Either: the peer says that `generation` runs the VM, and it is not ours. */
 	ROLE_EV_REFUSED,
@@ -170,6 +171,10 @@ enum role_action {
 	ROLE_DO_DISCONNECT = 1 << 17,
 	/* The state or its reason changed: log it, publish role_word(). */
 	ROLE_DO_LOUD = 1 << 18,
+	/* Primary: the generation given to us is on disk: connect to the backup's port. */
+	ROLE_DO_CONNECT = 1 << 19,
+	/* Primary: connected: begin the live copy; then ROLE_EV_COPY_DONE. */
+	ROLE_DO_BEGIN_COPY = 1 << 20,
 };
 
 struct role_actions {
@@ -204,7 +209,7 @@ struct role {
 	uint64_t acked;	   /* primary: last acknowledged; backup: last whole epoch */
 	uint64_t acked_captured_ns;
 	uint64_t echo_ns;  /* primary: youngest answered heartbeat's send time; 0: none */
-	uint64_t heard_ns; /* backup: start of the present silence */
+	uint64_t heard_ns; /* start of the peer's present silence */
 	uint64_t tick_ns;  /* last tick */
 	uint64_t next_heartbeat_ns;
 
@@ -233,6 +238,9 @@ int role_step(struct role *role, const struct role_event *ev, uint64_t now_ns,
 uint64_t role_release_deadline(const struct role *role);
 /* Whether output flows without waiting for acknowledgements. */
 bool role_may_run_solo(const struct role *role);
+/* Primary: whether the engine should ask the backup host to prepare, with the generation
+ * `role->own.generation`, now and again until it answers. */
+bool role_wants_backup(const struct role *role);
 
 /* P5: the one word. `text` is "protected" or "not protected: REASON". */
 struct role_word {
@@ -248,8 +256,8 @@ const char *role_why_name(enum role_why why);
 enum role_why role_why_parse(const char *name);
 
 /* What a host answers to a primary at `peer_generation`, named `peer`, that asks it to be the
- * backup ("prepare"), from its record alone (NULL: none). No process may still act for the VM
- * in the backup's role when this is asked: end it first and read the record after that. */
+ * backup ("prepare"), from its record alone (NULL: none). Where a backup process for the VM
+ * still lives, it must be fed ROLE_EV_RETURNED instead, since it may be taking over. */
 enum role_verdict {
 	ROLE_ADMIT,	 /* write `ret`, answer HANDOVER with its generation, await the copy */
 	ROLE_STOP_FIRST, /* our own VM is outdated: stop it for good, then as ROLE_ADMIT */
