@@ -29,11 +29,20 @@ struct guest_memory {
 	uint64_t low_bytes;
 	uint64_t high_bytes;
 	uint64_t nr_gfns; /* one past the highest gfn, the hole included */
-	/* Pages written through guest_write() since the last harvest; one bit a gfn. */
+	/*
+	 * Pages written through guest_write() since the last harvest; one bit a gfn. Each bit
+	 * of the summary stands for one word of it, so that a harvest costs what is dirty and
+	 * not what there is. Both are atomic; the page's bit is set before the summary's.
+	 */
 	uint64_t *device_dirty;
-	bool logging;
+	uint64_t *device_summary;
 };
 
+/*
+ * Reserves address space, not pages. -EINVAL: not a multiple of 1 MiB between the two limits.
+ * The memfd is sealed against a change of its size, so that no one who maps it can make an
+ * access of ours fault.
+ */
 int guest_memory_open(struct guest_memory *ret, uint64_t bytes);
 void guest_memory_close(struct guest_memory *mem);
 
@@ -44,5 +53,13 @@ int guest_write(struct guest_memory *mem, uint64_t gpa, const void *src, size_t 
  * each byte once. */
 const void *guest_view(const struct guest_memory *mem, uint64_t gpa, size_t len);
 bool guest_range_ok(const struct guest_memory *mem, uint64_t gpa, uint64_t len);
+
+/* --- for the dirty set alone (dirty.h) --- */
+
+/* Marks every page of the guest, as guest_write() would. */
+void guest_mark_all(struct guest_memory *mem);
+/* Moves what devices marked into `bitmap` (one bit a gfn), and returns how many of these
+ * pages were not yet set in it. With `keep` the marks stay. */
+uint64_t guest_harvest_marks(struct guest_memory *mem, uint64_t *bitmap, bool keep);
 
 #endif

@@ -6,12 +6,17 @@
  *
  * BAR addresses are given before boot, in the hole below 4 GiB, as firmware would; a
  * guest may move or disable them. pci.c owns configuration space, the BAR's decoding,
- * and the MSI-X table and PBA (which lie in the device's BAR, at msix_offset); the
- * device sees only accesses to the rest of its BAR.
+ * and the MSI-X table and PBA (which lie in the device's BAR, at PCI_BAR_MSIX_OFFSET; msix.c);
+ * the device sees only accesses to the rest of its BAR.
+ *
+ * Threads: vCPUs and devices' threads meet here. The bus lock guards configuration space and
+ * decoding and is held while bar_moved() runs, never while bar_read() or bar_write() do; the
+ * MSI-X lock guards vectors. Order: bus lock, device's own lock, MSI-X lock.
  */
 #ifndef POLLUX_VMM_PCI_H
 #define POLLUX_VMM_PCI_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -46,11 +51,11 @@ struct pci_device {
 		uint64_t address;
 		uint32_t data;
 		uint32_t control; /* bit 0: masked */
-		int irqfd;
-		int gsi;
 	} vector[PCI_MSIX_MAX];
-	uint64_t pending; /* bit a vector: raised while masked; atomic */
-	uint64_t bar_gpa; /* where BAR 0 decodes now, 0: nowhere */
+	uint64_t pending; /* MSI-X lock. Bit a vector: raised while masked */
+	uint64_t bar_gpa; /* bus lock. Where BAR 0 decodes now, 0: nowhere */
+	pthread_mutex_t msix_lock;
+	uint8_t power_on[PCI_CONFIG_BYTES]; /* configuration space for a reset */
 };
 
 struct pci_ids {
@@ -64,12 +69,29 @@ int pci_add_device(struct vm *vm, struct pci_device *dev, const struct pci_ids *
 		   uint16_t nr_vectors);
 /* Appends a capability; returns its offset in configuration space or -ENOSPC. */
 int pci_add_capability(struct pci_device *dev, uint8_t id, const void *body, uint8_t len);
-/* Raises MSI-X vector `v`: by its irqfd, or as pending when masked. Any thread, inside the gate
- * or on a vCPU thread. A vector that does not exist is ignored. */
+/* Raises MSI-X vector `v`, or makes it pending when masked; on return it is in the LAPIC or in
+ * the PBA (vm.h says why that matters). Any thread, inside the gate or on a vCPU thread. A
+ * vector that does not exist is ignored. */
 void pci_msix_raise(struct pci_device *dev, uint16_t v);
-/* Configuration space, BAR and MSI-X in a device's state record. After loading, routes
- * and decoding are as they were. */
+/* Configuration space, BAR and MSI-X in a device's state record. After loading, decoding is
+ * as it was. The layout (capabilities, number of vectors) is not loaded but compared. */
 void pci_device_state(struct pci_device *dev, struct state *s);
+/* As at power-on, its BAR where firmware would have put it. */
 void pci_device_reset(struct pci_device *dev);
+
+/* --- for the VM --- */
+
+struct pci_bus;
+struct io_bus;
+
+#define PCI_MAX_DEVICES 31u			/* slots 1 to 31; the host bridge is slot 0 */
+#define PCI_MMIO_START	UINT64_C(0xe0000000)	/* the window that dsdt.asl names */
+#define PCI_MMIO_END	UINT64_C(0xfec00000)	/* excluded: the IOAPIC */
+
+/* The bus with its host bridge; needs no KVM. It saves itself as STATE_PCI. */
+int pci_bus_open(struct vm *vm);
+void pci_bus_close(struct pci_bus *bus);
+/* An access of a vCPU to an address where no memory is. False: no BAR decodes it. */
+bool pci_mmio(struct vm *vm, uint64_t gpa, void *data, unsigned int len, bool write);
 
 #endif
