@@ -113,7 +113,7 @@ static void wire_reply(struct wire *w, struct proto_heartbeat_reply *v)
 	wire_u64(w, &v->echo_ns);
 	wire_u64(w, &v->committed_epoch);
 	wire_u64(w, &v->age_ns);
-	wire_u8(w, &v->role);
+	wire_u8(w, &v->active);
 }
 
 static void wire_disk(struct wire *w, struct proto_disk *d)
@@ -164,6 +164,7 @@ static void wire_fields(struct wire *w, struct message *m)
 		wire_u64(w, &m->heartbeat.sent_ns);
 		wire_u64(w, &m->heartbeat.committed_epoch);
 		wire_u64(w, &m->heartbeat.age_ns);
+		wire_u8(w, &m->heartbeat.active);
 		break;
 	case PROTO_HEARTBEAT_REPLY:
 		wire_reply(w, &m->reply);
@@ -173,11 +174,12 @@ static void wire_fields(struct wire *w, struct message *m)
 		wire_u64(w, &m->handover.generation);
 		break;
 	case PROTO_BYE:
+	case PROTO_LEAVE:
+	case PROTO_YIELD:
+	case PROTO_YIELD_REQUEST:
 		wire_u16(w, &m->bye.code);
 		break;
 	case PROTO_HASH_REQUEST:
-		wire_u64(w, &m->hash.epoch);
-		break;
 	case PROTO_HASH_REPLY:
 		wire_u64(w, &m->hash.epoch);
 		wire_u64(w, &m->hash.hash);
@@ -276,6 +278,9 @@ static uint32_t tail_limit(uint16_t type)
 	case PROTO_REFUSE:
 	case PROTO_HANDOVER:
 	case PROTO_BYE:
+	case PROTO_LEAVE:
+	case PROTO_YIELD:
+	case PROTO_YIELD_REQUEST:
 		return PROTO_TEXT_MAX;
 	case PROTO_CONFIG:
 	case PROTO_PAGES:

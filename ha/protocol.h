@@ -73,7 +73,10 @@ enum proto_type {
 	PROTO_HEARTBEAT_REPLY = 49, /* B  on heart */
 	PROTO_HANDOVER = 50,	   /* B  the solo right goes to the primary */
 	PROTO_BYE = 51,		   /* both  orderly end */
-	PROTO_HASH_REQUEST = 64,   /* P  memory oracle */
+	PROTO_LEAVE = 52,	   /* P  asks for a hand-over: unprotect, or it cannot go on */
+	PROTO_YIELD = 53,	   /* P  has stopped its VM for good: take over at once */
+	PROTO_YIELD_REQUEST = 54,  /* B  its operator asks for that */
+	PROTO_HASH_REQUEST = 64,   /* P  memory oracle; before EPOCH_END of its epoch */
 	PROTO_HASH_REPLY = 65,	   /* B */
 };
 
@@ -166,20 +169,21 @@ struct proto_committed {
 
 #define PROTO_NO_EPOCH UINT64_MAX /* "none yet" where an epoch is reported */
 
-/* HEARTBEAT: u64 sent_ns, u64 committed_epoch, u64 age_ns. */
+/* HEARTBEAT: u64 sent_ns, u64 committed_epoch, u64 age_ns, u8 active. */
 struct proto_heartbeat {
 	uint64_t sent_ns;	  /* sender's clock; only the sender reads it */
 	uint64_t committed_epoch; /* last the primary saw acknowledged */
 	uint64_t age_ns;
+	uint8_t active; /* 1: the sender holds the solo right; 0: it does not */
 };
 
-/* HEARTBEAT_REPLY: u64 echo_ns, u64 committed_epoch, u64 age_ns, u8 role. The age is
+/* HEARTBEAT_REPLY: u64 echo_ns, u64 committed_epoch, u64 age_ns, u8 active. The age is
  * measured on the backup: the evidence behind the word `protected` (P5). */
 struct proto_heartbeat_reply {
 	uint64_t echo_ns;
 	uint64_t committed_epoch;
 	uint64_t age_ns;
-	uint8_t role; /* ha/role.h; not interpreted here */
+	uint8_t active; /* 1: the sender runs the VM; 0: it stands by */
 };
 
 /* HANDOVER: u16 code, u64 generation (raised, in the primary's favour); then text. */
@@ -188,13 +192,13 @@ struct proto_handover {
 	uint64_t generation;
 };
 
-/* BYE: u16 code; then text. */
+/* BYE, LEAVE, YIELD, YIELD_REQUEST: u16 code; then text. */
 struct proto_bye {
 	uint16_t code;
 };
 
-/* HASH_REQUEST: u64 epoch, HASH_REPLY: u64 epoch, u64 hash (XXH3-64, seed 0, of all guest
- * memory at the end of that epoch, in the order of guest frame numbers). */
+/* HASH_REQUEST, HASH_REPLY: u64 epoch, u64 hash: XXH3-64, seed 0, of all guest memory at the
+ * end of that epoch, in the order of guest frame numbers: the primary's, the backup's. */
 struct proto_hash {
 	uint64_t epoch;
 	uint64_t hash;
