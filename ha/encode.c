@@ -108,9 +108,10 @@ static uint64_t gfn_step(uint64_t last, uint64_t gfn)
 	return step << 1 ^ (step >> 63 ? UINT64_MAX : 0);
 }
 
-/* The record's place in the batch was reserved by make_room(). */
-static void put_record(struct encoder *e, uint64_t gfn, enum proto_page_kind kind,
-		       const void *bytes, unsigned len)
+/* The record's place in the batch was reserved by make_room(). Returns where its bytes
+ * lie: the page may be changing, and only these are what the peer will have. */
+static const void *put_record(struct encoder *e, uint64_t gfn, enum proto_page_kind kind,
+			      const void *bytes, unsigned len)
 {
 	cursor_put_u8(&e->records, (uint8_t)kind);
 	put_varint(&e->records, gfn_step(e->last_gfn, gfn));
@@ -119,6 +120,7 @@ static void put_record(struct encoder *e, uint64_t gfn, enum proto_page_kind kin
 	assert(cursor_ok(&e->records));
 	e->last_gfn = gfn;
 	e->count++;
+	return e->records.pos - len;
 }
 
 /* Whether a look at four places of the batch promises that compressing it pays. */
@@ -201,11 +203,12 @@ static void put_change(struct encoder *e, uint64_t gfn, const void *page, void *
 	if (len > 0) {
 		put_record(e, gfn, PROTO_PAGE_DELTA, delta, (unsigned)len);
 		e->counters.pages_delta++;
-	} else {
-		put_record(e, gfn, PROTO_PAGE_WHOLE, page, PAGE);
-		e->counters.pages_whole++;
+		len = delta_apply(copy, delta, (size_t)len);
+		assert(len == 0);
+		return;
 	}
-	memcpy(copy, page, PAGE);
+	memcpy(copy, put_record(e, gfn, PROTO_PAGE_WHOLE, page, PAGE), PAGE);
+	e->counters.pages_whole++;
 }
 
 static void put_zero(struct encoder *e, uint64_t gfn, void *copy)
@@ -240,7 +243,7 @@ int encode_page(struct encoder *e, uint64_t gfn, const void *page)
 		put_change(e, gfn, page, copy);
 		return 0;
 	}
-	put_record(e, gfn, PROTO_PAGE_WHOLE, page, PAGE);
+	page = put_record(e, gfn, PROTO_PAGE_WHOLE, page, PAGE);
 	e->counters.pages_whole++;
 	copy = page_cache_add(e->cache, gfn);
 	if (copy)

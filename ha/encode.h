@@ -49,7 +49,8 @@ struct encode_counters {
 
 int encode_open(struct encoder **ret, const struct encode_options *o);
 void encode_close(struct encoder *e);
-/* `page`: 4096 bytes that stand still during the call. */
+/* `page`: 4096 bytes. Should they change during the call, then what is sent is a mixture,
+ * as with any copy of running memory, but what is remembered is what was sent. */
 int encode_page(struct encoder *e, uint64_t gfn, const void *page);
 /* Emits what waits; call it before EPOCH_END. */
 int encode_flush(struct encoder *e);

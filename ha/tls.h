@@ -66,5 +66,13 @@ bool tls_peer_is(const struct tls_conn *c, const char *name);
 /* The name the peer showed, for logs; "" without encryption. */
 const char *tls_peer_name(const struct tls_conn *c);
 int tls_fd(const struct tls_conn *c);
+/* Bytes are held here that poll(2) does not see. */
+bool tls_pending(struct tls_conn *c);
+/* No more will be sent: reads and drops what still comes, until the peer ends too or the
+ * deadline, so that the last words reach it. Only tls_close() may follow; no other
+ * thread may be inside. */
+void tls_linger(struct tls_conn *c, uint64_t deadline_ns);
+/* Keys change after that many bytes sent (default 64 GiB); before anything is sent. */
+void tls_set_rekey(struct tls_conn *c, uint64_t bytes);
 
 #endif

@@ -49,6 +49,11 @@ void transport_close(struct transport *t);
 /* Ends the connection now, from any thread; blocked calls return PROTO_CLOSED. */
 void transport_shutdown(struct transport *t);
 
+/* After a last message (REFUSE, HANDOVER, BYE): flushes, and waits at most until the
+ * deadline for the peer to end too, so that the message is not overtaken by the end.
+ * Only transport_close() may follow. No other thread may be inside. */
+void transport_finish(struct transport *t, uint64_t deadline_ns);
+
 /*
  * Queues one message; it leaves when enough waits or with transport_flush(). The bytes
  * of a tail are not needed after the call. For EPOCH_END `frames` and `digest` are
