@@ -9,6 +9,8 @@
  * its bound (backpressure). Acknowledgements come in order and for what was sent; anything else
  * is a lying peer (P4).
  *
+ * A capture or a round that was asked for is always answered before START is fed again.
+ *
  * Modes: remus, a checkpoint every `interval`; kemari, as soon as output waits but
  * `min_interval` after the last one, and at the latest after `interval`.
  */
@@ -29,13 +31,18 @@ struct epoch_config {
 	uint32_t max_in_flight;	  /* 1 to EPOCH_MAX_IN_FLIGHT: the number of stage slots */
 	uint64_t dirty_high;	  /* pages: end the epoch early; 0: never */
 	uint64_t arena_pages;	  /* what a stage slot holds; more needs live rounds first */
-	uint32_t queue_high;	  /* percent of hold queue or disk ring: end the epoch early */
-	uint32_t queue_full;	  /* percent: pause the guest when no checkpoint may begin */
+	/* Percent of the hold queue or the disk ring, whatever epoch fills it: end the epoch
+	 * early (after min_interval) / at once, or pause the guest when that cannot be. */
+	uint32_t queue_high;
+	uint32_t queue_full;
 };
 
 enum epoch_event_kind {
 	EPOCH_EV_START,	 /* ROLE_DO_BEGIN_EPOCHS: the first checkpoint is due at once */
-	EPOCH_EV_STOP,	 /* ROLE_DO_END_EPOCHS: nothing is in flight any more */
+	/* ROLE_DO_END_EPOCHS: what is in flight is lost, no checkpoint begins any more; the guest
+	 * is slowed and soon stopped, as if all slots were taken, until STOP or START. */
+	EPOCH_EV_STALL,
+	EPOCH_EV_STOP, /* ROLE_DO_RELEASE_ALL: no epochs; the guest runs at full speed */
 	EPOCH_EV_TICK,	 /* the deadline, or just now and then */
 	EPOCH_EV_OUTPUT, /* the guest's output waits to be released */
 	EPOCH_EV_LOAD,	 /* `dirty`, `hold_percent`, `disk_percent`: as estimated now */
@@ -91,6 +98,7 @@ struct epoch_actions {
 struct epoch {
 	struct epoch_config config;
 	bool running;
+	bool stalled;
 	bool busy; /* a checkpoint or a round was asked for and is not done */
 	bool output;
 	bool paused;

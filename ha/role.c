@@ -84,6 +84,8 @@ static void resume_pending(struct role *role, struct role_actions *ret)
 	if (role->state != role->pending_state || role->why != role->pending_why)
 		role_enter(role, role->pending_state, role->pending_why, ret);
 	ret->set |= role->pending_actions;
+	if (role->pending_actions & ROLE_DO_BEGIN_EPOCHS)
+		role->epochs_begun = true;
 	ret->epoch = role->acked;
 	ret->generation = role->own.generation;
 	ret->why = role->why;

@@ -149,11 +149,11 @@ enum role_action {
 	/* Release epochs up to `release_epoch`, if clock_now_ns() < `release_before_ns` when
 	 * it is done; else skip it: the next echo asks again. Idempotent. */
 	ROLE_DO_RELEASE = 1 << 4,
-	/* Release everything held and let output flow. */
+	/* Release everything held and let output flow: epoch_step(EPOCH_EV_STOP). */
 	ROLE_DO_RELEASE_ALL = 1 << 5,
 	/* Begin epochs: epoch_step(EPOCH_EV_START), the first checkpoint. */
 	ROLE_DO_BEGIN_EPOCHS = 1 << 6,
-	/* End epochs: epoch_step(EPOCH_EV_STOP); drop the stage. */
+	/* End epochs: epoch_step(EPOCH_EV_STALL); drop the stage. */
 	ROLE_DO_END_EPOCHS = 1 << 7,
 	/* Acknowledge `epoch`. From here on a takeover includes it. */
 	ROLE_DO_ACK = 1 << 8,
@@ -167,7 +167,8 @@ enum role_action {
 	ROLE_DO_SEND_LEAVE = 1 << 14,
 	ROLE_DO_SEND_YIELD = 1 << 15,
 	ROLE_DO_SEND_YIELD_REQUEST = 1 << 16,
-	/* Close the connections, after what is to be sent. No DISCONNECTED need follow. */
+	/* Close the connections, after what is to be sent, and with them a copy that runs. No
+	 * DISCONNECTED need follow. */
 	ROLE_DO_DISCONNECT = 1 << 17,
 	/* The state or its reason changed: log it, publish role_word(). */
 	ROLE_DO_LOUD = 1 << 18,

@@ -61,13 +61,14 @@ static int connected(struct role *role, uint64_t now_ns, struct role_actions *re
 static void lose_peer(struct role *role, enum role_why why, struct role_actions *ret)
 {
 	role->connected = false;
-	ret->set |= ROLE_DO_END_EPOCHS;
-	if (role->state == ROLE_COPYING)
+	if (role->state == ROLE_COPYING) {
 		role_enter(role, ROLE_SOLO, why, ret);
-	else if (right_is_away(role))
+	} else if (right_is_away(role)) {
+		ret->set |= ROLE_DO_END_EPOCHS;
 		role_enter(role, ROLE_STALLED, why, ret);
-	else if (role->state == ROLE_ARMING)
+	} else if (role->state == ROLE_ARMING) {
 		keep_right(role, why, ret);
+	}
 }
 
 static int copy_done(struct role *role, struct role_actions *ret)
@@ -177,7 +178,7 @@ static int leave(struct role *role, enum role_why why, struct role_actions *ret)
 		role->connected = false;
 		role->pending_actions &= ~(uint32_t)ROLE_DO_CONNECT;
 		role->pending_why = why;
-		ret->set |= ROLE_DO_DISCONNECT | ROLE_DO_END_EPOCHS;
+		ret->set |= ROLE_DO_DISCONNECT;
 		role_enter(role, ROLE_SOLO, why, ret);
 		return 0;
 	}
