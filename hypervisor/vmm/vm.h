@@ -28,6 +28,7 @@
 #include "base/err.h"
 #include "hypervisor/vmm/config.h"
 #include "hypervisor/vmm/device.h"
+#include "hypervisor/vmm/export.h"
 #include "hypervisor/vmm/gate.h"
 #include "hypervisor/vmm/memory.h"
 
@@ -38,7 +39,9 @@ struct console;
 struct context;
 struct control_server;
 struct dirty;
+struct disk_mirror;
 struct io_bus;
+struct net_hold;
 struct pci_bus;
 struct run;
 struct vcpu;
@@ -61,6 +64,7 @@ struct vm {
 	int kvm_fd; /* /dev/kvm */
 	int fd;	    /* the KVM VM */
 	struct guest_memory memory;
+	struct export_area export;
 	struct gate gate;
 	struct vm_device *devices; /* in the order of vm_add_device() */
 
@@ -74,6 +78,10 @@ struct vm {
 	struct run *run;
 	struct context *context;
 	struct console *console;
+	struct control_server *control;
+
+	struct net_hold *net_hold;
+	struct disk_mirror *disk_mirror;
 };
 
 /* Takes config over, also when it fails. */
