@@ -39,7 +39,7 @@ void virtqueue_reset(struct virtqueue *vq)
 	};
 }
 
-/* An address that overflows lands in no guest memory, so the sums need no check of their own. */
+/* A sum that wraps around names the guest's own memory still, so these need no check. */
 static int read_u16(const struct virtqueue *vq, uint64_t gpa, uint16_t *ret)
 {
 	uint16_t v;
