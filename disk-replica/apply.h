@@ -32,8 +32,7 @@
 
 #include "disk-replica/format.h"
 #include "disk-replica/log.h"
-
-#define APPLY_MARKER_NAME "standby-disks" /* in the state directory */
+#include "disk-replica/marker.h"
 
 struct apply;
 
@@ -69,19 +68,5 @@ int apply_finish(struct apply *a, struct reason *why);
 
 bool apply_is_broken(const struct apply *a);
 uint64_t apply_bytes(const struct apply *a); /* written since apply_open() */
-
-enum apply_state {
-	APPLY_COPYING = 1,   /* the initial copy is under way */
-	APPLY_FOLLOWING = 2, /* a standby's disk: committed epochs, the latest in memory only */
-	APPLY_FAILED = 3,    /* a write failed half-way */
-};
-struct apply_marker {
-	enum apply_state state;
-	int32_t error; /* errno of APPLY_FAILED, else 0 */
-	uint64_t wall_ns;
-};
-/* -ENOENT: no marker, the disks are the VM's own. -EBADMSG: one that cannot be read counts
- * as one that is there. */
-int apply_marker_read(const char *state_dir, struct apply_marker *ret);
 
 #endif

@@ -14,9 +14,9 @@
 #include "base/err.h"
 #include "hypervisor/control/control.h"
 
-#define DISK_MAX	8u	   /* disks of one VM */
-#define DISK_PATH_MAX	1024u	   /* with its NUL */
-#define DISK_DATA_MAX	(256u << 10) /* data of one record; the ring's own limit is lower */
+#define DISK_MAX	8u		     /* disks of one VM */
+#define DISK_PATH_MAX	1024u		     /* with its NUL */
+#define DISK_DATA_MAX	(256u << 10)	     /* data of one record; the ring's own limit is lower */
 #define DISK_ZEROES_MAX (UINT64_C(64) << 20) /* what the initial copy puts into one ZEROES */
 
 /* One disk of the VM: the same list, in the same order, on both hosts; paths may differ. */

@@ -21,13 +21,13 @@
 #include "disk-replica/format.h"
 
 #define MIRROR_RING_MIN (UINT64_C(1) << 20)
-#define MIRROR_RING_MAX (UINT64_C(1) << 30)
+#define MIRROR_RING_MAX (UINT64_C(1) << 32)
 
 struct mirror;
 
 /* The disks as pollux-vmm opened them. Fills at most DISK_MAX; more are refused. */
-int mirror_list_disks(struct control *control, struct disk_info ret[DISK_MAX],
-		      unsigned int *ret_nr, struct reason *why);
+int mirror_list_disks(struct control *control, struct disk_info ret[DISK_MAX], unsigned int *ret_nr,
+		      struct reason *why);
 
 /*
  * Turns the mirror on, with a fresh ring of `ring_bytes` (a power of two between the

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * apply.h: the standby's disks, and what becomes of them.
+ *
+ * Invariant: from before the first change until apply_finish() has removed it, the marker
+ * is on stable storage.
+ */
+#include "disk-replica/apply.h"
+
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "disk-replica/target.h"
+
+#define APPLY_DIR_MAX 512u
+
+struct apply {
+	struct disk_info disks[DISK_MAX];
+	struct target targets[DISK_MAX];
+	unsigned int nr_disks; /* that are open */
+	char state_dir[APPLY_DIR_MAX];
+	enum apply_state state;
+	int error; /* the -errno that broke it; atomic */
+	uint64_t bytes;
+};
+
+static int set_state(struct apply *a, enum apply_state state, struct reason *why)
+{
+	struct apply_marker marker = {
+		.state = state,
+		.error = state == APPLY_FAILED ? -a->error : 0,
+		.wall_ns = clock_wall_ns(),
+	};
+	int err = apply_marker_write(a->state_dir, &marker);
+
+	if (err)
+		return reason_set(why, -err, "%s/%s cannot be written: %s", a->state_dir,
+				  APPLY_MARKER_NAME, strerrordesc_np(-err));
+	a->state = state;
+	return 0;
+}
+
+static int open_targets(struct apply *a, const struct apply_config *config, struct reason *why)
+{
+	for (unsigned int i = 0; i < config->nr_disks; i++) {
+		int err = target_open(&config->disks[i], &a->targets[i], why);
+
+		if (err)
+			return err;
+		a->disks[i] = config->disks[i];
+		a->nr_disks++;
+	}
+	return 0;
+}
+
+int apply_open(const struct apply_config *config, struct apply **ret, struct reason *why)
+{
+	struct apply *a;
+	int err;
+
+	if (config->nr_disks > DISK_MAX)
+		return reason_set(why, EINVAL, "%u disks, the limit is %u", config->nr_disks,
+				  DISK_MAX);
+	if (strlen(config->state_dir) >= APPLY_DIR_MAX)
+		return reason_set(why, ENAMETOOLONG,
+				  "the path of the state has %zu bytes, limit %u",
+				  strlen(config->state_dir), APPLY_DIR_MAX - 1);
+	a = calloc(1, sizeof(*a));
+	if (!a)
+		return -ENOMEM;
+	strcpy(a->state_dir, config->state_dir);
+	err = open_targets(a, config, why);
+	if (!err)
+		err = set_state(a, APPLY_COPYING, why);
+	if (err) {
+		apply_close(a);
+		return err;
+	}
+	*ret = a;
+	return 0;
+}
+
+void apply_close(struct apply *a)
+{
+	if (!a)
+		return;
+	for (unsigned int i = 0; i < a->nr_disks; i++)
+		target_close(&a->targets[i]);
+	free(a);
+}
+
+bool apply_is_broken(const struct apply *a)
+{
+	return __atomic_load_n(&a->error, __ATOMIC_RELAXED) != 0;
+}
+
+uint64_t apply_bytes(const struct apply *a)
+{
+	return __atomic_load_n(&a->bytes, __ATOMIC_RELAXED);
+}
+
+static int refuse_if_broken(const struct apply *a, struct reason *why)
+{
+	if (!apply_is_broken(a))
+		return 0;
+	return reason_set(why, EIO, "the standby's disks are of no use since an error: %s",
+			  strerrordesc_np(-a->error));
+}
+
+/* What was being applied is there in part: nothing that could follow would make it right. */
+static int become_broken(struct apply *a, int err)
+{
+	__atomic_store_n(&a->error, err, __ATOMIC_RELAXED);
+	/* The marker is there already; that it says why is a courtesy to the operator. */
+	(void)set_state(a, APPLY_FAILED, NULL);
+	return err;
+}
+
+static int change(struct apply *a, const struct disk_record *r)
+{
+	const struct target *t = &a->targets[r->disk];
+
+	switch (r->op) {
+	case CONTROL_DISK_WRITE:
+		return target_write(t, r->offset, r->data, (size_t)r->length);
+	case CONTROL_DISK_DISCARD:
+	case CONTROL_DISK_ZEROES:
+		return target_zero(t, r->offset, r->length);
+	case CONTROL_DISK_FLUSH:
+		return target_flush(t);
+	}
+	return -EPROTO;
+}
+
+static int apply_one(struct apply *a, const struct disk_record *r, struct reason *why)
+{
+	int err = change(a, r);
+
+	if (err) {
+		reason_set(why, -err, "%s of %llu bytes at %llu of %s: %s", disk_op_name(r->op),
+			   (unsigned long long)r->length, (unsigned long long)r->offset,
+			   a->disks[r->disk].path, strerrordesc_np(-err));
+		return become_broken(a, err);
+	}
+	__atomic_fetch_add(&a->bytes, r->length, __ATOMIC_RELAXED);
+	return 0;
+}
+
+int apply_record(struct apply *a, const struct disk_record *r, struct reason *why)
+{
+	int err = refuse_if_broken(a, why);
+
+	if (!err)
+		err = disk_record_check(r, a->disks, a->nr_disks, why);
+	return err ? err : apply_one(a, r, why);
+}
+
+int apply_sync(struct apply *a, struct reason *why)
+{
+	int err = refuse_if_broken(a, why);
+
+	if (err)
+		return err;
+	for (unsigned int i = 0; i < a->nr_disks; i++) {
+		err = target_flush(&a->targets[i]);
+		if (err) {
+			reason_set(why, -err, "flush of %s: %s", a->disks[i].path,
+				   strerrordesc_np(-err));
+			return become_broken(a, err);
+		}
+	}
+	return set_state(a, APPLY_FOLLOWING, why);
+}
+
+/* All records are looked at before the first is applied: a bad one changes nothing (P4). */
+static int check_epoch(struct apply *a, struct disk_log *log, uint64_t epoch, struct reason *why)
+{
+	struct disk_log_iter it = { .epoch = epoch };
+	struct disk_record r;
+	int err;
+
+	while (!(err = disk_log_next(log, &it, &r))) {
+		err = disk_record_check(&r, a->disks, a->nr_disks, why);
+		if (err)
+			return err;
+	}
+	if (err == -ENOENT)
+		return reason_set(why, ENOENT, "epoch %llu is not whole in the disk log",
+				  (unsigned long long)epoch);
+	return 0;
+}
+
+int apply_epoch(struct apply *a, struct disk_log *log, uint64_t epoch, struct reason *why)
+{
+	struct disk_log_iter it = { .epoch = epoch };
+	struct disk_record r;
+	int err = refuse_if_broken(a, why);
+
+	if (!err && a->state != APPLY_FOLLOWING)
+		err = reason_set(why, EBUSY, "the initial copy has not been synced");
+	if (!err)
+		err = check_epoch(a, log, epoch, why);
+	if (err)
+		return err;
+	while (!disk_log_next(log, &it, &r)) {
+		err = apply_one(a, &r, why);
+		if (err)
+			return err;
+	}
+	disk_log_release(log, epoch);
+	return 0;
+}
+
+int apply_finish(struct apply *a, struct reason *why)
+{
+	int err = refuse_if_broken(a, why);
+
+	if (!err && a->state != APPLY_FOLLOWING)
+		err = reason_set(why, EBUSY, "the initial copy has not been synced");
+	if (!err) {
+		err = apply_marker_remove(a->state_dir);
+		if (err)
+			reason_set(why, -err, "%s/%s cannot be removed: %s", a->state_dir,
+				   APPLY_MARKER_NAME, strerrordesc_np(-err));
+	}
+	apply_close(a);
+	return err;
+}

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * copy.h: a cursor that walks over all disks. Its only state between two calls is where
+ * it is: that is what the argument in the header rests on.
+ */
+#include "disk-replica/copy.h"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+
+#define COPY_GRANULE (64u << 10) /* zeroes shorter than this travel as data */
+#define COPY_ALIGN   4096u
+
+struct copy_disk {
+	int fd;
+	uint64_t bytes;
+	bool sparse; /* SEEK_DATA works */
+};
+
+struct copy {
+	struct copy_disk disks[DISK_MAX];
+	unsigned int nr_disks;
+	unsigned int disk; /* where the copy is */
+	uint64_t offset;
+	uint64_t done;
+	uint64_t total;
+	uint8_t *buffer; /* DISK_DATA_MAX */
+};
+
+static int size_of(int fd, uint64_t *ret_bytes, bool *ret_file)
+{
+	struct stat st;
+
+	if (fstat(fd, &st))
+		return -errno;
+	*ret_file = S_ISREG(st.st_mode);
+	if (*ret_file) {
+		*ret_bytes = (uint64_t)st.st_size;
+		return 0;
+	}
+	if (!S_ISBLK(st.st_mode))
+		return -EINVAL;
+	return ioctl(fd, BLKGETSIZE64, ret_bytes) ? -errno : 0;
+}
+
+static int open_disk(const struct disk_info *info, struct copy_disk *ret, struct reason *why)
+{
+	/* Not to wait for a writer, should the path be a pipe. */
+	cleanup_close int fd = open(info->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	uint64_t bytes = 0;
+	bool file = false;
+	int err;
+
+	if (fd < 0)
+		return reason_set(why, errno, "%s: %s", info->path, strerrordesc_np(errno));
+	err = size_of(fd, &bytes, &file);
+	if (err)
+		return reason_set(why, -err, "%s: neither a file nor a block device", info->path);
+	if (bytes < info->bytes)
+		return reason_set(why, EINVAL, "%s has %llu bytes, the disk has %llu", info->path,
+				  (unsigned long long)bytes, (unsigned long long)info->bytes);
+	*ret = (struct copy_disk){ .fd = take_fd(&fd), .bytes = info->bytes, .sparse = file };
+	return 0;
+}
+
+int copy_open(const struct disk_info *disks, unsigned int nr_disks, struct copy **ret,
+	      struct reason *why)
+{
+	struct copy *c;
+	int err = 0;
+
+	if (nr_disks > DISK_MAX)
+		return reason_set(why, EINVAL, "%u disks, the limit is %u", nr_disks, DISK_MAX);
+	c = calloc(1, sizeof(*c));
+	if (!c)
+		return -ENOMEM;
+	c->buffer = aligned_alloc(COPY_ALIGN, DISK_DATA_MAX);
+	if (!c->buffer)
+		err = -ENOMEM;
+	for (unsigned int i = 0; i < nr_disks && !err; i++) {
+		err = open_disk(&disks[i], &c->disks[i], why);
+		if (!err) {
+			c->nr_disks++;
+			c->total += disks[i].bytes;
+		}
+	}
+	if (err) {
+		copy_close(c);
+		return err;
+	}
+	*ret = c;
+	return 0;
+}
+
+void copy_close(struct copy *c)
+{
+	if (!c)
+		return;
+	for (unsigned int i = 0; i < c->nr_disks; i++)
+		close(c->disks[i].fd);
+	free(c->buffer);
+	free(c);
+}
+
+/* How far the hole at `offset` reaches, 0 when there is data there. */
+static uint64_t hole_length(struct copy_disk *d, uint64_t offset)
+{
+	off_t data;
+
+	if (!d->sparse)
+		return 0;
+	data = lseek(d->fd, (off_t)offset, SEEK_DATA);
+	if (data < 0 && errno == ENXIO)
+		return d->bytes - offset;
+	if (data < 0) {
+		d->sparse = false; /* the filesystem cannot tell: read everything */
+		return 0;
+	}
+	return MIN((uint64_t)data, d->bytes) - offset;
+}
+
+static bool is_zero(const uint8_t *p, size_t len)
+{
+	return !p[0] && !memcmp(p, p + 1, len - 1);
+}
+
+/* The bytes from the start that are alike: all granules zero, or none. */
+static size_t leading_run(const uint8_t *p, size_t len, bool *ret_zero)
+{
+	size_t n = MIN(len, (size_t)COPY_GRANULE);
+	bool zero = is_zero(p, n);
+
+	while (n < len) {
+		size_t granule = MIN(len - n, (size_t)COPY_GRANULE);
+
+		if (is_zero(p + n, granule) != zero)
+			break;
+		n += granule;
+	}
+	*ret_zero = zero;
+	return n;
+}
+
+static int read_all(int fd, uint8_t *to, size_t len, uint64_t offset)
+{
+	size_t got = 0;
+
+	while (got < len) {
+		ssize_t n = pread(fd, to + got, len - got, (off_t)(offset + got));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (!n)
+			return -EIO; /* the file has been cut short */
+		got += (size_t)n;
+	}
+	return 0;
+}
+
+static int next_data(struct copy *c, struct disk_record *r, struct reason *why)
+{
+	struct copy_disk *d = &c->disks[c->disk];
+	size_t len = (size_t)MIN(d->bytes - c->offset, (uint64_t)DISK_DATA_MAX);
+	bool zero;
+	int err = read_all(d->fd, c->buffer, len, c->offset);
+
+	if (err)
+		return reason_set(why, -err, "reading %zu bytes at %llu of disk %u: %s", len,
+				  (unsigned long long)c->offset, c->disk, strerrordesc_np(-err));
+	r->length = leading_run(c->buffer, len, &zero);
+	r->op = zero ? CONTROL_DISK_ZEROES : CONTROL_DISK_WRITE;
+	r->data = zero ? NULL : c->buffer;
+	return 0;
+}
+
+int copy_next(struct copy *c, struct disk_record *ret, struct reason *why)
+{
+	struct disk_record r = { .op = CONTROL_DISK_ZEROES };
+	int err;
+
+	while (c->disk < c->nr_disks && c->offset == c->disks[c->disk].bytes) {
+		c->disk++;
+		c->offset = 0;
+	}
+	if (c->disk == c->nr_disks)
+		return -ENODATA;
+	r.disk = (uint16_t)c->disk;
+	r.offset = c->offset;
+	r.length = MIN(hole_length(&c->disks[c->disk], c->offset), DISK_ZEROES_MAX);
+	if (!r.length) {
+		err = next_data(c, &r, why);
+		if (err)
+			return err;
+	}
+	c->offset += r.length;
+	c->done += r.length;
+	*ret = r;
+	return 0;
+}
+
+uint64_t copy_done_bytes(const struct copy *c)
+{
+	return c->done;
+}
+
+uint64_t copy_total_bytes(const struct copy *c)
+{
+	return c->total;
+}

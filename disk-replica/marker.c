@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "disk-replica/marker.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "base/cursor.h"
+
+#define MARKER_CHECKED_BYTES (APPLY_MARKER_BYTES - 8u)
+
+static int open_dir(const char *state_dir)
+{
+	int fd = open(state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+static int decode(const uint8_t *bytes, size_t len, struct apply_marker *ret)
+{
+	struct cursor c = cursor_over(bytes, len);
+	uint32_t magic = cursor_get_u32(&c);
+	uint16_t version = cursor_get_u16(&c);
+	uint16_t state = cursor_get_u16(&c);
+	int32_t error = (int32_t)cursor_get_u32(&c);
+	uint64_t wall_ns = cursor_get_u64(&c);
+	uint64_t checksum = cursor_get_u64(&c);
+
+	if (!cursor_done(&c) || magic != APPLY_MARKER_MAGIC || version != APPLY_MARKER_VERSION ||
+	    checksum != XXH3_64bits(bytes, MARKER_CHECKED_BYTES) || state < APPLY_COPYING ||
+	    state > APPLY_FAILED)
+		return -EBADMSG;
+	*ret = (struct apply_marker){ .state = state, .error = error, .wall_ns = wall_ns };
+	return 0;
+}
+
+static void encode(const struct apply_marker *marker, uint8_t bytes[APPLY_MARKER_BYTES])
+{
+	struct cursor c = cursor_over(bytes, APPLY_MARKER_BYTES);
+
+	cursor_put_u32(&c, APPLY_MARKER_MAGIC);
+	cursor_put_u16(&c, APPLY_MARKER_VERSION);
+	cursor_put_u16(&c, (uint16_t)marker->state);
+	cursor_put_u32(&c, (uint32_t)marker->error);
+	cursor_put_u64(&c, marker->wall_ns);
+	cursor_put_u64(&c, XXH3_64bits(bytes, MARKER_CHECKED_BYTES));
+	assert(cursor_done(&c));
+}
+
+int apply_marker_read(const char *state_dir, struct apply_marker *ret)
+{
+	uint8_t bytes[APPLY_MARKER_BYTES + 1]; /* one more shows what is too long */
+	cleanup_close int dir = open_dir(state_dir);
+	cleanup_close int fd = -1;
+	ssize_t n;
+
+	if (dir < 0)
+		return dir;
+	fd = openat(dir, APPLY_MARKER_NAME, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return errno == ENOENT ? -ENOENT : -EBADMSG;
+	n = pread(fd, bytes, sizeof(bytes), 0);
+	return n < 0 ? -EBADMSG : decode(bytes, (size_t)n, ret);
+}
+
+static int write_file(int dir, const char *name, const uint8_t *bytes, size_t len)
+{
+	cleanup_close int fd = openat(dir, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	n = write(fd, bytes, len);
+	if (n < 0)
+		return -errno;
+	if ((size_t)n != len)
+		return -ENOSPC;
+	return fsync(fd) ? -errno : 0;
+}
+
+int apply_marker_write(const char *state_dir, const struct apply_marker *marker)
+{
+	uint8_t bytes[APPLY_MARKER_BYTES];
+	cleanup_close int dir = open_dir(state_dir);
+	int err;
+
+	if (dir < 0)
+		return dir;
+	encode(marker, bytes);
+	err = write_file(dir, APPLY_MARKER_NAME ".new", bytes, sizeof(bytes));
+	if (err)
+		return err;
+	if (renameat(dir, APPLY_MARKER_NAME ".new", dir, APPLY_MARKER_NAME))
+		return -errno;
+	return fsync(dir) ? -errno : 0;
+}
+
+int apply_marker_remove(const char *state_dir)
+{
+	cleanup_close int dir = open_dir(state_dir);
+
+	if (dir < 0)
+		return dir;
+	if (unlinkat(dir, APPLY_MARKER_NAME, 0) && errno != ENOENT)
+		return -errno;
+	return fsync(dir) ? -errno : 0;
+}
