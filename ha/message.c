@@ -305,6 +305,16 @@ static uint32_t tail_limit(uint16_t type)
 	return 0;
 }
 
+static int check_active(const struct message *m, struct refusal *why)
+{
+	uint8_t active = m->type == PROTO_HEARTBEAT ? m->heartbeat.active : m->reply.active;
+
+	if (active > 1)
+		return refusal_set(why, PROTO_BAD_PAYLOAD, "%s: active is %u, neither 0 nor 1",
+				   proto_type_name(m->type), active);
+	return 0;
+}
+
 static int check_message(const struct message *m, struct refusal *why)
 {
 	if (m->tail_len > tail_limit(m->type))
@@ -318,6 +328,8 @@ static int check_message(const struct message *m, struct refusal *why)
 		return check_disk(m, why);
 	if (m->type == PROTO_STATE)
 		return check_state(m, why);
+	if (m->type == PROTO_HEARTBEAT || m->type == PROTO_HEARTBEAT_REPLY)
+		return check_active(m, why);
 	return 0;
 }
 
