@@ -14,18 +14,24 @@
 volatile sig_atomic_t client_stop;
 
 static const struct option OPTIONS[] = {
-	{ "host", required_argument, NULL, 'h' },    { "port", required_argument, NULL, 'p' },
-	{ "window", required_argument, NULL, 'w' },  { "rate", required_argument, NULL, 'r' },
-	{ "seconds", required_argument, NULL, 's' }, { "count", required_argument, NULL, 'c' },
-	{ "drain", required_argument, NULL, 'd' },   { "status", required_argument, NULL, 'S' },
-	{ "plain", no_argument, NULL, 'P' },	     { "progress", no_argument, NULL, 'v' },
+	{ "host", required_argument, NULL, 'h' },
+	{ "port", required_argument, NULL, 'p' },
+	{ "window", required_argument, NULL, 'w' },
+	{ "rate", required_argument, NULL, 'r' },
+	{ "seconds", required_argument, NULL, 's' },
+	{ "count", required_argument, NULL, 'c' },
+	{ "drain", required_argument, NULL, 'd' },
+	{ "status", required_argument, NULL, 'S' },
+	{ "plain", no_argument, NULL, 'P' },
+	{ "progress", no_argument, NULL, 'v' },
 	{ NULL, 0, NULL, 0 },
 };
 
 static int usage(void)
 {
 	fprintf(stderr,
-		"usage: lab-client load  [--window N] [--rate PER_SECOND] [--seconds N] [--count N]\n"
+		"usage: lab-client load  [--window N] [--rate PER_SECOND] [--seconds N] [--count "
+		"N]\n"
 		"                        [--drain SECONDS] [--status FILE] [--plain] [--progress]\n"
 		"       lab-client check --count N     read keys 1..N back\n"
 		"       lab-client aof FILE --count N  find keys 1..N in an append-only file\n"
@@ -86,10 +92,9 @@ static bool take_option(struct client_options *opt, int c)
 
 int main(int argc, char **argv)
 {
-	struct client_options opt = { .host = "192.168.77.100",
-				      .port = "6379",
-				      .window = 16,
-				      .drain_ns = 60 * NS_PER_S };
+	struct client_options opt = {
+		.host = "192.168.77.100", .port = "6379", .window = 16, .drain_ns = 60 * NS_PER_S
+	};
 	struct sigaction on_stop = { .sa_handler = stop };
 	int c;
 

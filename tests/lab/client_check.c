@@ -158,8 +158,9 @@ static int read_command(FILE *f, char args[ARGS_MAX][ARG_LEN_MAX], long *ret_arg
 		long len = read_count(f, '$');
 		char end[2];
 
-		if (len < 0 || len >= ARG_LEN_MAX || fread(args[i], 1, (size_t)len, f) != (size_t)len ||
-		    fread(end, 1, 2, f) != 2 || memcmp(end, "\r\n", 2) != 0)
+		if (len < 0 || len >= ARG_LEN_MAX ||
+		    fread(args[i], 1, (size_t)len, f) != (size_t)len || fread(end, 1, 2, f) != 2 ||
+		    memcmp(end, "\r\n", 2) != 0)
 			return -EPROTO;
 		args[i][len] = '\0';
 	}

@@ -74,8 +74,8 @@ static uint64_t latency_at(const struct load *l, unsigned int percent)
 
 		seen += l->latency[i];
 		if (total && seen * 100 >= total * percent)
-			return MIN(l->max_ns, (UINT64_C(1) << top) +
-						      ((sub + 1) << top >> SUB_BITS));
+			return MIN(l->max_ns,
+				   (UINT64_C(1) << top) + ((sub + 1) << top >> SUB_BITS));
 	}
 	return 0;
 }
@@ -291,8 +291,7 @@ static int run(struct load *l)
 	for (;;) {
 		uint64_t now = clock_now_ns();
 		bool ending = client_stop || (l->opt->count && l->sent >= l->opt->count) ||
-			      (l->opt->seconds &&
-			       now - l->began_ns >= l->opt->seconds * NS_PER_S);
+			      (l->opt->seconds && now - l->began_ns >= l->opt->seconds * NS_PER_S);
 		struct pollfd p = { .fd = l->fd, .events = POLLIN };
 
 		if (ending && !end_ns)

@@ -36,9 +36,10 @@ int agent_receive(int fd, enum agent_frame *ret_type, uint8_t buf[AGENT_FRAME_MA
 		  size_t *ret_len);
 int agent_write_all(int fd, const void *data, size_t len);
 
-/* The three roles of the program; each returns the exit status of the process. */
+/* The roles of the program; each returns the exit status of the process. */
 int agent_serve(void);
 int agent_call(const char *host, int terminal, char **argv);
 int agent_console(const char *socket_path);
+int agent_forward(const char *port, char **argv);
 
 #endif

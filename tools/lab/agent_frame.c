@@ -60,8 +60,7 @@ int agent_send(int fd, enum agent_frame type, const void *data, size_t len)
 	return r < 0 || len == 0 ? r : agent_write_all(fd, data, len);
 }
 
-int agent_receive(int fd, enum agent_frame *ret_type, uint8_t buf[AGENT_FRAME_MAX],
-		  size_t *ret_len)
+int agent_receive(int fd, enum agent_frame *ret_type, uint8_t buf[AGENT_FRAME_MAX], size_t *ret_len)
 {
 	uint8_t head[HEAD_LEN];
 	struct cursor c = cursor_over(head, sizeof(head));

@@ -19,7 +19,9 @@ int main(int argc, char **argv)
 		return agent_call(argv[2], 1, argv + 3);
 	if (argc == 3 && strcmp(argv[1], "console") == 0)
 		return agent_console(argv[2]);
+	if (argc >= 4 && strcmp(argv[1], "forward") == 0)
+		return agent_forward(argv[2], argv + 3);
 	fprintf(stderr, "usage: lab-agent serve | call HOST CMD... | terminal HOST CMD... | "
-			"console SOCKET\n");
+			"console SOCKET | forward PORT CMD...\n");
 	return 2;
 }

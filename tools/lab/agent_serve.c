@@ -240,8 +240,8 @@ static void finish(struct command *cmd, int status)
 	if (drain(cmd, &cmd->output, AGENT_OUTPUT) < 0 ||
 	    drain(cmd, &cmd->errors, AGENT_ERRORS) < 0)
 		return;
-	cursor_put_u32(&c, (uint32_t)(WIFSIGNALED(status) ? 128 + WTERMSIG(status) :
-							    WEXITSTATUS(status)));
+	cursor_put_u32(
+		&c, (uint32_t)(WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status)));
 	agent_send(cmd->client, AGENT_EXIT, code, sizeof(code));
 }
 

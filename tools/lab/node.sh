@@ -130,6 +130,7 @@ node_configuration()
 		interval = ${LAB_INTERVAL:-100ms}
 		timeout = ${LAB_TIMEOUT:-2s}
 	END
+	[ -z "${LAB_PROTECTION-}" ] || echo "$LAB_PROTECTION"
 }
 
 # The node's own part of its file system; the last archive of its initramfs.
@@ -258,6 +259,14 @@ node_sh()
 	fi
 	process_alive "$node" || die "node $node is not running"
 	exec ip netns exec "$NETNS" "$IMAGES/agent" "$mode" "$(mgmt_address "$node")" "$@"
+}
+
+# Until interrupted: what connects to 127.0.0.1:HERE on this machine reaches
+# 127.0.0.1:THERE in the node.
+node_forward()
+{
+	exec "$IMAGES/agent" forward "$3" ip netns exec "$NETNS" "$IMAGES/agent" call \
+		"$(mgmt_address "$1")" nc 127.0.0.1 "$2"
 }
 
 node_push()
