@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Making the host's end of a NIC: a tap, named, joined to a bridge and up. */
+#ifndef POLLUX_VMM_NET_TAP_H
+#define POLLUX_VMM_NET_TAP_H
+
+#include "base/err.h"
+
+#define NET_TAP_HEADER_BYTES 12u /* struct virtio_net_hdr_v1, before each frame */
+
+/*
+ * Makes tap `name` (at most 15 bytes) and joins it to `bridge` ("": none). The descriptor
+ * is non-blocking; the tap lives as long as it. Needs CAP_NET_ADMIN. -EBUSY: the name is
+ * taken; -ENODEV: no such bridge.
+ */
+int net_tap_open(const char *name, const char *bridge, int *ret_fd, struct reason *why);
+
+#endif

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * virtio-net. Queue 0 receives, queue 1 transmits (virtio 1.2, 5.1.2); each packet carries
+ * a 12-byte header (5.1.6), all zero but for num_buffers, for no offload is offered.
+ *
+ * Transmit: the frame is copied out of the guest, given to the hold queue and completed,
+ * all in one passage of the gate: the guest sees it sent in the epoch to which the queue
+ * counts it (P1). With holding off it is emitted outside the gate instead. When the queue
+ * is full the frame stays with the guest and the worker waits for room_fd.
+ *
+ * Receive: a frame is read from the tap outside the gate into `rx_frame`, and stays there
+ * until the guest has a buffer. What is there at a takeover is lost, as on a wire.
+ *
+ * Threads: the worker; vCPUs see only the configuration, which is fixed.
+ */
+#include "hypervisor/vmm/virtio_net.h"
+
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <sys/uio.h>
+
+#include "base/cursor.h"
+#include "base/err.h"
+#include "hypervisor/vmm/net_addresses.h"
+#include "hypervisor/vmm/net_hold.h"
+#include "hypervisor/vmm/net_tap.h"
+#include "hypervisor/vmm/state.h"
+#include "hypervisor/vmm/virtio_pci.h"
+#include "hypervisor/vmm/vm.h"
+
+#define RX 0u
+#define TX 1u
+
+#define SOURCE_TAP  0u
+#define SOURCE_ROOM 1u
+
+#define HEADER_BYTES NET_TAP_HEADER_BYTES
+/* Frames in one turn of either direction, so that the other gets its own. */
+#define TURN_FRAMES 64u
+/* Frames that piled up in the tap while nobody was listening, at most. */
+#define STALE_FRAMES 4096u
+
+#define VIRTIO_NET_F_MAC    (UINT64_C(1) << 5)
+#define VIRTIO_NET_F_STATUS (UINT64_C(1) << 16)
+#define VIRTIO_NET_S_LINK_UP 1u
+
+#define PCI_CLASS_ETHERNET 0x020000u
+
+struct virtio_net {
+	struct virtio_device v;
+	unsigned int index;
+	uint8_t mac[6]; /* fixed */
+	int tap_fd;	/* fixed */
+	int room_fd;	/* fixed: raised when the hold queue has room again */
+	struct net_addresses addresses; /* v.lock */
+
+	/* The worker's own. */
+	size_t rx_len; /* bytes in rx_frame, 0: none waits */
+	uint8_t rx_frame[HEADER_BYTES + NET_FRAME_MAX];
+	size_t tx_len; /* bytes in tx_frame: completed, and not yet on its way; 0: none */
+	uint8_t tx_frame[NET_FRAME_MAX];
+	struct virtqueue_chain chain;
+};
+
+static struct virtio_net *from_virtio(struct virtio_device *v)
+{
+	return (struct virtio_net *)v;
+}
+
+/* --- transmit ------------------------------------------------------------------------- */
+
+enum tx_result { TX_NONE, TX_HELD, TX_DIRECT, TX_FULL };
+
+/* Inside. A frame of an impossible length is completed and goes nowhere. */
+static enum tx_result take_frame(struct virtio_net *n)
+{
+	struct virtqueue *vq = &n->v.queue[TX];
+	size_t len;
+	int err;
+
+	if (!virtio_pop(&n->v, TX, &n->chain))
+		return TX_NONE;
+	if (n->chain.out_bytes < HEADER_BYTES) {
+		virtio_break(&n->v);
+		return TX_NONE;
+	}
+	len = (size_t)n->chain.out_bytes - HEADER_BYTES;
+	if (len < NET_FRAME_MIN || len > NET_FRAME_MAX) {
+		virtio_push(&n->v, TX, n->chain.head, 0);
+		return TX_HELD;
+	}
+	if (virtqueue_read(vq, &n->chain, HEADER_BYTES, n->tx_frame, len)) {
+		virtio_break(&n->v);
+		return TX_NONE;
+	}
+	err = net_hold_put(n->v.vm->net_hold, n->index, n->tx_frame, len);
+	if (err == -ENOBUFS) {
+		virtqueue_unpop(vq);
+		return TX_FULL;
+	}
+	net_addresses_learn(&n->addresses, n->mac, n->tx_frame, len);
+	virtio_push(&n->v, TX, n->chain.head, 0);
+	if (err == -ENOTCONN)
+		n->tx_len = len;
+	return err == -ENOTCONN ? TX_DIRECT : TX_HELD;
+}
+
+/* Sends what was completed while holding was off. False: holding began, and it is full. */
+static bool send_direct(struct virtio_net *n)
+{
+	if (n->tx_len &&
+	    net_hold_send(n->v.vm->net_hold, n->index, n->tx_frame, n->tx_len) == -ENOBUFS)
+		return false;
+	n->tx_len = 0;
+	return true;
+}
+
+/* Inside: up to `budget` frames, or one when it must be emitted. */
+static enum tx_result take_frames(struct virtio_net *n, unsigned int *budget)
+{
+	enum tx_result result = TX_NONE;
+
+	while (*budget) {
+		result = take_frame(n);
+		if (result == TX_NONE && virtio_arm(&n->v, TX))
+			continue;
+		if (result != TX_HELD)
+			break;
+		(*budget)--;
+	}
+	virtio_signal(&n->v, TX);
+	return result;
+}
+
+/* Returns what is to be done again at once. */
+static unsigned int transmit(struct virtio_net *n)
+{
+	unsigned int budget = TURN_FRAMES;
+	enum tx_result result = TX_HELD;
+
+	n->v.source_fd[SOURCE_ROOM] = -1;
+	while (budget && (result == TX_HELD || result == TX_DIRECT)) {
+		if (!send_direct(n)) {
+			result = TX_FULL;
+			break;
+		}
+		virtio_enter(&n->v);
+		result = take_frames(n, &budget);
+		virtio_leave(&n->v);
+		budget -= result == TX_DIRECT;
+	}
+	if (result == TX_FULL) {
+		n->v.source_fd[SOURCE_ROOM] = n->room_fd;
+		return 0;
+	}
+	return result == TX_NONE ? 0 : VIRTIO_READY_QUEUE(TX);
+}
+
+/* --- receive -------------------------------------------------------------------------- */
+
+static void read_tap(struct virtio_net *n)
+{
+	ssize_t len = read(n->tap_fd, n->rx_frame, sizeof(n->rx_frame));
+
+	n->rx_len = len > (ssize_t)HEADER_BYTES ? (size_t)len : 0;
+}
+
+/* Inside. False: the guest has no buffer. A buffer that is too small costs the frame, and so
+ * does a guest that does not listen. */
+static bool deliver(struct virtio_net *n)
+{
+	struct cursor header = cursor_over(n->rx_frame, HEADER_BYTES);
+
+	if (!virtio_ready(&n->v, RX)) {
+		n->rx_len = 0;
+		return true;
+	}
+	if (!virtio_pop(&n->v, RX, &n->chain)) {
+		if (!virtio_arm(&n->v, RX))
+			return false;
+		if (!virtio_pop(&n->v, RX, &n->chain))
+			return false;
+	}
+	if (n->chain.in_bytes < n->rx_len) {
+		virtqueue_unpop(&n->v.queue[RX]);
+		n->rx_len = 0;
+		return true;
+	}
+	memset(n->rx_frame, 0, HEADER_BYTES);
+	(void)cursor_put_room(&header, HEADER_BYTES - 2);
+	cursor_put_u16(&header, 1); /* num_buffers, 5.1.6.4 */
+	if (virtqueue_write(&n->v.queue[RX], &n->chain, 0, n->rx_frame, n->rx_len)) {
+		virtio_break(&n->v);
+		return false;
+	}
+	virtio_push(&n->v, RX, n->chain.head, (uint32_t)n->rx_len);
+	n->rx_len = 0;
+	return true;
+}
+
+/* Listens to the tap only while nothing waits: then its own queue drops, as a NIC would. */
+static unsigned int receive(struct virtio_net *n)
+{
+	unsigned int frames;
+	bool up = true;
+
+	for (frames = 0; frames < TURN_FRAMES; frames++) {
+		if (!n->rx_len)
+			read_tap(n);
+		if (!n->rx_len)
+			break;
+		virtio_enter(&n->v);
+		up = deliver(n);
+		virtio_signal(&n->v, RX);
+		virtio_leave(&n->v);
+		if (!up)
+			break;
+	}
+	n->v.source_fd[SOURCE_TAP] = up ? n->tap_fd : -1;
+	return 0;
+}
+
+/* --- the device ----------------------------------------------------------------------- */
+
+static unsigned int work(struct virtio_device *v, unsigned int ready)
+{
+	struct virtio_net *n = from_virtio(v);
+	unsigned int again = 0;
+	eventfd_t count;
+
+	if (ready & VIRTIO_READY_SOURCE(SOURCE_ROOM))
+		eventfd_read(n->room_fd, &count);
+	if (ready & (VIRTIO_READY_QUEUE(TX) | VIRTIO_READY_SOURCE(SOURCE_ROOM)))
+		again = transmit(n);
+	if (ready & (VIRTIO_READY_QUEUE(RX) | VIRTIO_READY_SOURCE(SOURCE_TAP)))
+		again |= receive(n);
+	return again;
+}
+
+static void config(struct virtio_device *v, uint8_t ret[VIRTIO_CONFIG_BYTES])
+{
+	struct cursor c = cursor_over(ret, VIRTIO_CONFIG_BYTES);
+
+	cursor_put_bytes(&c, from_virtio(v)->mac, 6);
+	cursor_put_u16(&c, VIRTIO_NET_S_LINK_UP);
+}
+
+static void state(struct virtio_device *v, struct state *s)
+{
+	net_addresses_state(&from_virtio(v)->addresses, s);
+}
+
+/* A standby's tap has heard the LAN for as long as it stood by: that is not news. */
+static int start(struct virtio_device *v)
+{
+	struct virtio_net *n = from_virtio(v);
+
+	for (unsigned int i = 0; i < STALE_FRAMES; i++) {
+		if (read(n->tap_fd, n->rx_frame, sizeof(n->rx_frame)) < 0)
+			break;
+	}
+	return 0;
+}
+
+static void destroy(struct virtio_device *v)
+{
+	struct virtio_net *n = from_virtio(v);
+
+	virtio_release(v);
+	close(n->room_fd);
+	close(n->tap_fd);
+	free(n);
+}
+
+static const struct virtio_ops ops = {
+	.config = config,
+	.state = state,
+	.start = start,
+	.work = work,
+	.destroy = destroy,
+};
+
+int virtio_net_create_over(struct vm *vm, unsigned int index, int fd, struct reason *why)
+{
+	const struct virtio_identity identity = {
+		.id = VIRTIO_ID_NET,
+		.state_type = STATE_VIRTIO_NET,
+		.instance = (uint16_t)index,
+		.class_revision = PCI_CLASS_ETHERNET,
+		.nr_queues = 2,
+		.features = VIRTIO_NET_F_MAC | VIRTIO_NET_F_STATUS,
+	};
+	cleanup_close int tap_fd = fd;
+	cleanup_close int room_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	cleanup_free struct virtio_net *n = calloc(1, sizeof(*n));
+	int err;
+
+	if (!n || room_fd < 0)
+		return reason_set(why, ENOMEM, "no memory for NIC %u", index);
+	n->index = index;
+	memcpy(n->mac, vm->config.nic[index].mac, sizeof(n->mac));
+	n->tap_fd = tap_fd;
+	n->room_fd = room_fd;
+	err = net_hold_add_nic(vm->net_hold, index, tap_fd, room_fd, HEADER_BYTES);
+	if (err)
+		return reason_set(why, -err, "NIC %u is beyond the limit of %u", index,
+				  NET_HOLD_MAX_NICS);
+	err = virtio_add(&n->v, vm, &ops, &identity, why);
+	if (err)
+		return err;
+	(void)take_ptr(&n);
+	take_fd(&tap_fd);
+	take_fd(&room_fd);
+	return 0;
+}
+
+int virtio_net_create(struct vm *vm, unsigned int index, struct reason *why)
+{
+	char name[16];
+	int err, fd;
+
+	snprintf(name, sizeof(name), "px%u.%u", vm->domid % 1000000, index);
+	err = net_tap_open(name, vm->config.nic[index].bridge, &fd, why);
+	return err ? err : virtio_net_create_over(vm, index, fd, why);
+}
+
+int virtio_net_addresses(struct vm *vm, unsigned int index, uint8_t ret_mac[6],
+			 struct net_addresses *ret)
+{
+	for (struct vm_device *dev = vm->devices; dev; dev = dev->next) {
+		struct virtio_net *n = (struct virtio_net *)dev;
+
+		if (dev->type != STATE_VIRTIO_NET || dev->instance != index)
+			continue;
+		pthread_mutex_lock(&n->v.lock);
+		memcpy(ret_mac, n->mac, sizeof(n->mac));
+		*ret = n->addresses;
+		pthread_mutex_unlock(&n->v.lock);
+		return 0;
+	}
+	return -ENODEV;
+}
