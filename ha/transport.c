@@ -381,6 +381,9 @@ int transport_greet(struct transport *t, const struct proto_hello *hello, struct
 	if (r < 0 && r != -ECONNRESET)
 		return r;
 	r = transport_recv(t, deadline, ret, why);
+	if (r == -ECONNRESET && !transport_encrypted(t))
+		return refusal_set(why, PROTO_CLOSED, "the peer ended the connection at HELLO: "
+				   "encryption is off here, it may be on there");
 	if (r < 0)
 		return r;
 	if (ret->type == PROTO_REFUSE)
