@@ -9,6 +9,7 @@
 #include "disk-replica/mirror.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -124,7 +125,8 @@ static int map_ring(struct mirror *m, int fd, uint64_t ring_bytes, struct reason
 	return 0;
 }
 
-/* Neither a read nor a write of an eventfd of ours may ever block on the other side. */
+/* Reading "records waiting" must not block. "Room again" keeps its flags, which are those of
+ * the other side too, and it may well wait in a read. */
 static int set_nonblock(int fd)
 {
 	int flags = fcntl(fd, F_GETFL);
@@ -138,8 +140,6 @@ static int attach(struct mirror *m, int fds[3], uint64_t ring_bytes, struct reas
 
 	if (!err)
 		err = set_nonblock(fds[1]);
-	if (!err)
-		err = set_nonblock(fds[2]);
 	if (err)
 		return err;
 	m->records_fd = take_fd(&fds[1]);
@@ -216,11 +216,14 @@ uint64_t mirror_boundary(const struct mirror *m)
 
 static void raise_room(struct mirror *m)
 {
+	struct pollfd p = { .fd = m->room_fd, .events = POLLOUT };
+
 	if (!m->taken)
 		return;
 	m->taken = 0;
-	/* Fails only when it is raised to the brim already. */
-	(void)!eventfd_write(m->room_fd, 1);
+	/* Not writable: raised to the brim already, and a write would block. */
+	if (poll(&p, 1, 0) == 1 && p.revents & POLLOUT)
+		(void)!eventfd_write(m->room_fd, 1);
 }
 
 static int parse_record(const struct mirror *m, size_t len, struct disk_record *ret,
