@@ -16,10 +16,11 @@
 
 enum letter_kind {
 	/* To the primary's main thread. */
-	LETTER_CONNECTED,     /* `link`: both connections stand */
-	LETTER_PREPARE_FAILED, /* `why`: the peer cannot be reached or will not now */
-	LETTER_ACK,	      /* epoch */
-	LETTER_ECHO,	      /* generation, echo_ns, epoch (committed), age_ns, active */
+	LETTER_PREPARED,     /* the other host is ready: generation, value: its port */
+	LETTER_CONNECTED,    /* dial_take_connected() has the connections */
+	LETTER_DIAL_FAILED,  /* `why`: the peer cannot be reached or will not now */
+	LETTER_ACK,	     /* epoch */
+	LETTER_ECHO,	     /* generation, echo_ns, epoch (committed), age_ns, active */
 	LETTER_SENDING_END,   /* epoch: its last frame is about to leave */
 	LETTER_ROUND_SENT,    /* a live round is sent */
 	/* To the backup's. */
@@ -46,7 +47,6 @@ struct letter {
 	uint64_t value;
 	bool active;
 	enum role_why reason_why;
-	void *link;
 	struct reason why;
 };
 

@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "hypervisor/vmm/io.h"
 #include "hypervisor/vmm/msix.h"
+#include "hypervisor/vmm/power.h"
 #include "hypervisor/vmm/state.h"
 #include "hypervisor/vmm/vm.h"
 
@@ -191,6 +192,8 @@ static void port_write(void *context, uint16_t port, unsigned int len, uint32_t 
 		config_write(bus, (bus->address & ~3u) | (port & 3u), len, value);
 	else if (port == PORT_ADDRESS && len == 4)
 		bus->address = value;
+	else if (port == POWER_RESET_PORT && len == 1)
+		power_reset_write(bus->vm, (uint8_t)value);
 	pthread_mutex_unlock(&bus->lock);
 }
 
@@ -231,8 +234,8 @@ int pci_add_capability(struct pci_device *dev, uint8_t id, const void *body, uin
 	dev->config[at] = id;
 	memcpy(&dev->config[at + 2], body, len);
 	dev->config[REG_STATUS] |= STATUS_CAPABILITIES;
-	/* 0 once it is full: then `at` above would restart, so the next size check must fail. */
-	dev->next_capability = (uint8_t)MIN((at + 2 + len + 3) & ~3u, PCI_CONFIG_BYTES - 4u);
+	/* Capabilities are aligned to 4; a full space leaves no room for a body. */
+	dev->next_capability = (uint8_t)MIN((at + 2 + len + 3) & ~3u, PCI_CONFIG_BYTES - 1u);
 	memcpy(dev->power_on, dev->config, sizeof(dev->power_on));
 	return (int)at;
 }

@@ -152,11 +152,8 @@ static int take_cmdline(XLU_Config *cfg, struct json_object *o, struct reason *w
 	if (cmdline && (root || extra))
 		return reason_set(why, EINVAL, "\"cmdline\" and \"%s\" exclude each other",
 				  root ? "root" : "extra");
-	if (asprintf(&joined, "%s%s%s%s",
-		     cmdline
-			     ?: root ? cmdline ?: "root="
-				     : "",
-		     root ?: "", root && extra ? " " : "", extra ?: "") < 0) {
+	if (asprintf(&joined, "%s%s%s%s%s", cmdline ?: "", root ? "root=" : "", root ?: "",
+		     root && extra ? " " : "", extra ?: "") < 0) {
 		joined = NULL;
 		return reason_set(why, ENOMEM, "out of memory");
 	}
@@ -246,7 +243,7 @@ static int take_all(XLU_Config *cfg, struct json_object *o, struct reason *why)
 	return r ?: take_actions(cfg, o, why);
 }
 
-/* What libxlutil had to say, on one line and without its prefix's newline. */
+/* What libxlutil had to say first; it names file and line itself. */
 static int parse_refusal(const char *report, const char *name, struct reason *why)
 {
 	return reason_set(why, EINVAL, "%.200s", *report ? report : name);

@@ -12,8 +12,9 @@ die()
 root_make()
 {
 	local root=$1 name
-	mkdir -p "$root"/{bin,sbin,dev,proc,sys,run,tmp,etc,root,mnt,usr/{bin,sbin,lib,share},lib,var/{lib,log}}
+	mkdir -p "$root"/{bin,dev,proc,sys,run,tmp,etc,root,mnt,usr/{bin,sbin,lib,share},lib,var/{lib,log}}
 	ln -s lib "$root/lib64"
+	ln -s bin "$root/sbin" # the kernel calls /sbin/modprobe
 	ln -s ../run "$root/var/run"
 	cp -L /bin/busybox "$root/bin/busybox"
 	for name in $(busybox --list); do

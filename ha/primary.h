@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The primary's side of the engine. primary.c carries out the role's actions and reads
+ * letters; primary_copy.c brings a new backup to the first epoch; primary_epoch.c steps
+ * epoch.h and takes checkpoints. All on the main thread.
+ */
+#ifndef POLLUX_HA_PRIMARY_H
+#define POLLUX_HA_PRIMARY_H
+
+#include "disk-replica/format.h"
+#include "ha/capture.h"
+#include "ha/engine.h"
+#include "ha/epoch.h"
+#include "ha/platform.h"
+#include "ha/stage.h"
+
+struct control;
+struct copy;
+struct dial;
+struct link;
+struct mirror;
+struct netbuf;
+struct sender;
+
+struct primary {
+	struct platform platform;
+	struct control *control; /* pollux-vmm's, for the disks */
+	struct netbuf *netbuf;
+	sd_event_source *output; /* its eventfd, while output is held */
+	struct capture capture;
+	struct stage stage;
+	struct disk_info disks[DISK_MAX];
+	unsigned int nr_disks;
+
+	/* Finding a backup. */
+	struct dial *dial;
+	uint64_t next_dial_ns;
+	uint64_t dial_delay_ns;
+	uint16_t port; /* of the standby's engine, as prepared */
+
+	/* The present link; all NULL without one. */
+	struct link *link;
+	struct sender *sender;
+	struct mirror *mirror; /* outlives a link that breaks: see primary_drop_link() */
+	struct copy *copy;
+	uint64_t session;
+	uint64_t wire_before, raw_before; /* bytes of links that are gone */
+
+	/* The first copy. */
+	bool copying;
+	bool round_pending; /* the sender has a live round */
+	uint32_t rounds;
+
+	/* Epochs. */
+	struct epoch epoch;
+	uint64_t epoch_next_ns;
+	uint64_t checked_ns; /* last look at the queues */
+	bool throttled;	     /* the guest is stopped to slow it, until throttle_ns */
+	uint64_t throttle_ns;
+	uint64_t looked_ns;  /* last question whether the VM still runs */
+	bool ended;	     /* the VM was shut down or destroyed */
+};
+
+/* primary_copy.c */
+int primary_connected(struct engine *e);
+void primary_begin_copy(struct engine *e);
+/* The copy's next step, if one is due; returns when to look again. */
+uint64_t primary_copy_tick(struct engine *e, uint64_t now_ns);
+void primary_drop_link(struct engine *e);
+/* No backup, none wanted soon: nothing is logged or mirrored any more. */
+void primary_go_plain(struct engine *e);
+
+/* primary_epoch.c */
+int primary_epoch_open(struct engine *e);
+int primary_epoch_feed(struct engine *e, const struct epoch_event *ev, uint64_t now_ns);
+void primary_round_sent(struct engine *e);
+int primary_acked(struct engine *e, uint64_t epoch);
+void primary_output_waits(struct engine *e);
+uint64_t primary_epoch_tick(struct engine *e, uint64_t now_ns);
+
+#endif

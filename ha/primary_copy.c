@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From a new link to the first epoch: mirror and first copy of the disks, all memory in
+ * live rounds while the guest runs, until what is left fits a checkpoint. And the way
+ * back: what is undone when the link goes.
+ */
+#include "ha/primary.h"
+
+#include "base/clock.h"
+#include "disk-replica/copy.h"
+#include "disk-replica/mirror.h"
+#include "ha/dial.h"
+#include "ha/link.h"
+#include "ha/send.h"
+#include "netbuf/netbuf.h"
+
+/* After so many rounds the rest is epoch.h's, which slows the guest until it fits. */
+#define ROUNDS_MAX   10u
+#define COPY_LOOK_NS (50 * NS_PER_MS)
+
+/* The mirror is on before anything of a disk is read: copy.h. */
+static int open_disks(struct engine *e, struct reason *why)
+{
+	struct primary *p = e->side;
+	struct mirror_config config = { .control = p->control, .disks = p->disks,
+					.nr_disks = p->nr_disks,
+					.ring_bytes = e->settings.disk_ring_bytes };
+	int r;
+
+	mirror_close(p->mirror);
+	p->mirror = NULL;
+	if (!p->nr_disks)
+		return 0;
+	r = mirror_open(&config, &p->mirror, why);
+	return r ? r : copy_open(p->disks, p->nr_disks, &p->copy, why);
+}
+
+static int open_link(struct engine *e, const struct dial_connected *c, struct reason *why)
+{
+	struct primary *p = e->side;
+	struct sender_config sender = {
+		.bulk = c->bulk,
+		.mailbox = e->mailbox,
+		.capture = &p->capture,
+		.mirror = p->mirror,
+		.copy = p->copy,
+		.session = p->session,
+		.generation = e->role.own.generation,
+		.codec = (enum codec_id)c->welcome.codec,
+		.delta = c->welcome.features & PROTO_FEATURE_DELTA,
+		.cache_bytes = e->settings.delta_cache_bytes,
+	};
+	struct link_config link = {
+		.bulk = c->bulk,
+		.heart = c->heart,
+		.mailbox = e->mailbox,
+		.session = p->session,
+		.generation = e->role.own.generation,
+	};
+	int r = link_open(&link, &p->link);
+
+	if (!r)
+		r = sender_open(&sender, &p->sender);
+	return r ? reason_set(why, -r, "the link's threads: %s", strerror(-r)) : 0;
+}
+
+int primary_connected(struct engine *e)
+{
+	struct primary *p = e->side;
+	struct role_event ev = { .kind = ROLE_EV_CONNECTED };
+	struct dial_connected c;
+	struct reason why = { 0 };
+	int r;
+
+	dial_take_connected(p->dial, &c);
+	p->session++;
+	e->settings.codec = (enum codec_id)c.welcome.codec;
+	r = open_disks(e, &why);
+	p->capture.mirror = p->mirror;
+	if (!r)
+		r = open_link(e, &c, &why);
+	if (r && !p->link) {
+		transport_close(c.bulk);
+		transport_close(c.heart);
+	}
+	if (!r)
+		r = engine_feed(e, &ev);
+	if (r) {
+		engine_event(e, "connect-failed", "%s", why.text[0] ? why.text : strerror(-r));
+		primary_drop_link(e);
+	}
+	return r;
+}
+
+void primary_begin_copy(struct engine *e)
+{
+	struct primary *p = e->side;
+	int r = capture_begin(&p->capture);
+
+	if (r) {
+		struct role_event ev = { .kind = ROLE_EV_LOCAL_FAILURE,
+					 .why = ROLE_WHY_LOCAL_ERROR };
+
+		engine_event(e, "failed", "log-dirty cannot be enabled: %s", strerror(-r));
+		engine_feed(e, &ev);
+		return;
+	}
+	p->copying = true;
+	p->rounds = 0;
+	engine_wake_at(e, 0);
+}
+
+static void next_round(struct engine *e)
+{
+	struct primary *p = e->side;
+	uint64_t pages;
+
+	if (capture_round(&p->capture, &pages))
+		return; /* tried again at the next look */
+	p->rounds++;
+	p->round_pending = true;
+	e->stats.live_rounds++;
+	sender_round(p->sender, 1);
+}
+
+uint64_t primary_copy_tick(struct engine *e, uint64_t now_ns)
+{
+	struct primary *p = e->side;
+	struct role_event done = { .kind = ROLE_EV_COPY_DONE };
+	uint64_t pages = UINT64_MAX;
+
+	if (!p->copying || p->round_pending || !p->sender)
+		return UINT64_MAX;
+	if (p->rounds && capture_peek(&p->capture, &pages))
+		return now_ns + COPY_LOOK_NS;
+	if (p->rounds && sender_disks_copied(p->sender) &&
+	    (pages <= p->stage.slot_pages / 2 || p->rounds >= ROUNDS_MAX)) {
+		p->copying = false;
+		engine_feed(e, &done);
+		return UINT64_MAX;
+	}
+	/* A round for little, while the disks take long, would only keep the link busy. */
+	if (!p->rounds || pages > p->stage.slot_pages / 2)
+		next_round(e);
+	return now_ns + COPY_LOOK_NS;
+}
+
+static void keep_counts(struct engine *e)
+{
+	struct primary *p = e->side;
+	struct sender_progress now;
+
+	sender_progress(p->sender, &now);
+	p->raw_before += now.bytes_raw;
+	p->wire_before += now.bytes_wire;
+}
+
+/*
+ * The mirror stays on: with nobody to empty its ring the disk stops once it is full, as
+ * the guest's output does. Both are undone by primary_go_plain() or the next link.
+ */
+void primary_drop_link(struct engine *e)
+{
+	struct primary *p = e->side;
+
+	if (p->link)
+		link_shutdown(p->link);
+	if (p->sender) {
+		keep_counts(e);
+		sender_close(p->sender);
+		p->sender = NULL;
+	}
+	link_close(p->link);
+	p->link = NULL;
+	copy_close(p->copy);
+	p->copy = NULL;
+	p->copying = false;
+	primary_round_sent(e); /* never to be sent: what asked for it must not wait */
+}
+
+void primary_go_plain(struct engine *e)
+{
+	struct primary *p = e->side;
+
+	if (p->link)
+		return;
+	mirror_close(p->mirror);
+	p->mirror = NULL;
+	p->capture.mirror = NULL;
+	capture_end(&p->capture);
+}

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Epochs on the primary: what epoch.h decides, done. A checkpoint is taken here, on the
+ * main thread, and handed to the sender; its acknowledgement comes back as a letter.
+ */
+#include "ha/primary.h"
+
+#include "base/clock.h"
+#include "disk-replica/mirror.h"
+#include "ha/send.h"
+#include "netbuf/netbuf.h"
+
+#define LOAD_EVERY_NS	(25 * NS_PER_MS)
+#define THROTTLE_PERIOD_NS (50 * NS_PER_MS)
+
+int primary_epoch_open(struct engine *e)
+{
+	struct primary *p = e->side;
+	const struct settings *s = &e->settings;
+	struct epoch_config config = {
+		.mode = s->mode,
+		.interval_ns = s->interval_ns,
+		.min_interval_ns = s->min_interval_ns,
+		.max_in_flight = s->max_in_flight,
+		.arena_pages = p->stage.slot_pages,
+		.queue_high = 50,
+		.queue_full = 90,
+	};
+
+	p->epoch_next_ns = UINT64_MAX;
+	return epoch_open(&p->epoch, &config);
+}
+
+static void fail(struct engine *e, const char *what, int err)
+{
+	struct role_event ev = { .kind = ROLE_EV_LOCAL_FAILURE, .why = ROLE_WHY_LOCAL_ERROR };
+
+	engine_event(e, "failed", "%s: %s", what, strerror(-err));
+	engine_feed(e, &ev);
+}
+
+static void checkpoint(struct engine *e, const struct epoch_actions *a)
+{
+	struct primary *p = e->side;
+	struct stage_slot *slot = &p->stage.slot[a->slot];
+	struct capture_steps steps;
+	struct epoch_event ev = { .kind = EPOCH_EV_CAPTURED, .epoch = a->epoch };
+	uint64_t boundary_ns;
+	int r;
+
+	assert(p->sender && a->slot < p->stage.nr_slots);
+	sender_cut(p->sender);
+	r = capture_epoch(&p->capture, a->epoch, &p->stage, slot, &steps);
+	if (!r) {
+		sender_epoch(p->sender, slot);
+		stats_pause(&e->stats, &steps);
+		boundary_ns = slot->captured_ns;
+	} else {
+		sender_uncut(p->sender);
+		ev.kind = EPOCH_EV_TOO_LARGE;
+		boundary_ns = clock_now_ns();
+	}
+	ev.dirty = r && r != -E2BIG ? 0 : steps.nr_dirty;
+	if (r && r != -E2BIG) {
+		fail(e, "the checkpoint failed", r);
+		return;
+	}
+	primary_epoch_feed(e, &ev, boundary_ns);
+}
+
+static void live_round(struct engine *e, uint64_t epoch)
+{
+	struct primary *p = e->side;
+	uint64_t pages;
+	int r = capture_round(&p->capture, &pages);
+
+	if (r) {
+		fail(e, "the dirty set cannot be taken", r);
+		return;
+	}
+	p->round_pending = true;
+	e->stats.live_rounds++;
+	sender_round(p->sender, epoch);
+}
+
+/* Without a sender the round's answer is that nothing was sent. */
+void primary_round_sent(struct engine *e)
+{
+	struct primary *p = e->side;
+	struct epoch_event ev = { .kind = EPOCH_EV_ROUND_DONE };
+
+	if (!p->round_pending)
+		return;
+	p->round_pending = false;
+	if (p->copying) {
+		engine_wake_at(e, 0);
+		return;
+	}
+	if (p->link && capture_peek(&p->capture, &ev.dirty))
+		ev.dirty = 0;
+	primary_epoch_feed(e, &ev, clock_now_ns());
+}
+
+int primary_epoch_feed(struct engine *e, const struct epoch_event *ev, uint64_t now_ns)
+{
+	struct primary *p = e->side;
+	struct epoch_actions a;
+	int r = epoch_step(&p->epoch, ev, now_ns, &a);
+
+	p->epoch_next_ns = a.deadline_ns;
+	if (a.set & EPOCH_DO_PAUSE)
+		xc_domain_pause(p->platform.xch, p->platform.domid);
+	if (a.set & EPOCH_DO_RESUME)
+		xc_domain_unpause(p->platform.xch, p->platform.domid);
+	if (a.set & EPOCH_DO_THROTTLE)
+		p->throttle_ns = now_ns;
+	if (a.set & EPOCH_DO_CHECKPOINT)
+		checkpoint(e, &a);
+	else if (a.set & EPOCH_DO_ROUND)
+		live_round(e, a.epoch);
+	engine_wake_at(e, p->epoch_next_ns);
+	return r;
+}
+
+int primary_acked(struct engine *e, uint64_t epoch)
+{
+	struct primary *p = e->side;
+	uint64_t now = clock_now_ns(), before = p->epoch.acked;
+	uint64_t before_ns = p->epoch.boundary_ns[before % EPOCH_MAX_IN_FLIGHT];
+	struct epoch_event ev = { .kind = EPOCH_EV_ACK, .epoch = epoch };
+	struct role_event acked = { .kind = ROLE_EV_ACK, .epoch = epoch };
+	int r;
+
+	acked.captured_ns = p->epoch.boundary_ns[epoch % EPOCH_MAX_IN_FLIGHT];
+	r = primary_epoch_feed(e, &ev, now);
+	if (r)
+		return r;
+	e->stats.epochs_committed += epoch - before;
+	if (before)
+		hist_add(&e->stats.lag, now - before_ns);
+	r = engine_feed(e, &acked);
+	return r == -ESTALE ? 0 : r;
+}
+
+static void feed_load(struct engine *e, uint32_t hold_percent)
+{
+	struct primary *p = e->side;
+	struct epoch_event ev = { .kind = EPOCH_EV_LOAD, .hold_percent = hold_percent,
+				  .dirty = p->epoch.dirty };
+
+	if (p->mirror)
+		ev.disk_percent = (uint32_t)(mirror_used(p->mirror) * 100 /
+					     mirror_size(p->mirror));
+	/* Only a guest that waits for a slot may outgrow it unseen. */
+	if (p->epoch.blocked_ns)
+		capture_peek(&p->capture, &ev.dirty);
+	primary_epoch_feed(e, &ev, clock_now_ns());
+}
+
+void primary_output_waits(struct engine *e)
+{
+	struct primary *p = e->side;
+	struct epoch_event ev = { .kind = EPOCH_EV_OUTPUT };
+	struct netbuf_stats s;
+
+	if (!p->epoch.running)
+		return;
+	primary_epoch_feed(e, &ev, clock_now_ns());
+	if (!netbuf_stats(p->netbuf, &s))
+		feed_load(e, (uint32_t)MIN(s.held_bytes * 100 / e->settings.hold_limit_bytes, 100));
+}
+
+/* Takes `throttle` percent of the guest's time away, by stopping it in each period. */
+static uint64_t throttle_tick(struct engine *e, uint64_t now_ns)
+{
+	struct primary *p = e->side;
+	uint64_t stopped = THROTTLE_PERIOD_NS * p->epoch.throttle / 100;
+
+	if (!p->throttled && !p->epoch.throttle)
+		return UINT64_MAX;
+	if (now_ns < p->throttle_ns)
+		return p->throttle_ns;
+	if (p->throttled) {
+		xc_domain_unpause(p->platform.xch, p->platform.domid);
+		p->throttle_ns = now_ns + THROTTLE_PERIOD_NS - stopped;
+	} else {
+		xc_domain_pause(p->platform.xch, p->platform.domid);
+		p->throttle_ns = now_ns + stopped;
+	}
+	p->throttled = !p->throttled;
+	return p->throttle_ns;
+}
+
+uint64_t primary_epoch_tick(struct engine *e, uint64_t now_ns)
+{
+	struct primary *p = e->side;
+	struct epoch_event ev = { .kind = EPOCH_EV_TICK };
+	uint64_t next = throttle_tick(e, now_ns);
+
+	if (!p->epoch.running)
+		return next;
+	if (now_ns >= p->checked_ns + LOAD_EVERY_NS) {
+		p->checked_ns = now_ns;
+		feed_load(e, p->epoch.hold_percent);
+	} else if (now_ns >= p->epoch_next_ns) {
+		primary_epoch_feed(e, &ev, now_ns);
+	}
+	return MIN(next, MIN(p->epoch_next_ns, p->checked_ns + LOAD_EVERY_NS));
+}

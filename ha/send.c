@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ha/send.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/eventfd.h>
+
+#include "base/bitmap.h"
+#include "base/clock.h"
+#include "disk-replica/copy.h"
+#include "disk-replica/mirror.h"
+#include "ha/capture.h"
+#include "ha/encode.h"
+#include "ha/mailbox.h"
+#include "ha/transport.h"
+
+#define JOBS_MAX    32u
+#define ROUND_SLICE 256u /* pages between two looks at the mirror */
+
+struct job {
+	const struct stage_slot *slot; /* NULL: a live round */
+	uint64_t epoch;
+};
+
+struct sender {
+	struct sender_config config;
+	struct encoder *encoder;
+	pthread_t thread;
+	pthread_mutex_t lock;
+	struct job job[JOBS_MAX]; /* lock */
+	unsigned int first, count; /* lock */
+	bool cutting;		   /* lock */
+	bool stopping;		   /* lock */
+	int wake_fd;
+
+	/* The thread's own. */
+	uint64_t open_epoch; /* the one whose frames are being sent */
+	uint64_t pages_sent, disk_ops_sent;
+	uint64_t drained; /* position in the mirror */
+	bool copied;
+	struct refusal why;
+	uint8_t page[PLATFORM_PAGE_BYTES] __attribute__((aligned(64)));
+
+	/* Read by others. */
+	_Atomic uint64_t round_done, round_pages, bytes_raw, bytes_wire, disk_bytes;
+	_Atomic uint64_t copied_bytes, total_bytes;
+	atomic_bool disks_copied;
+};
+
+static int send_message(struct sender *s, struct message *m)
+{
+	m->generation = s->config.generation;
+	m->epoch = s->open_epoch;
+	return transport_send(s->config.bulk, m, clock_now_ns() + PROTO_SEND_NS, &s->why);
+}
+
+static int emit_pages(void *opaque, const void *payload, uint32_t len, unsigned int records)
+{
+	struct sender *s = opaque;
+	struct message m = { .type = PROTO_PAGES, .tail = payload, .tail_len = len };
+
+	s->pages_sent += records;
+	return send_message(s, &m);
+}
+
+static int send_record(struct sender *s, const struct disk_record *r, bool initial)
+{
+	struct message m = {
+		.disk = { .disk = r->disk, .offset = r->offset, .length = r->length },
+	};
+
+	switch (r->op) {
+	case CONTROL_DISK_WRITE:
+		m.type = initial ? PROTO_DISK_DATA : PROTO_DISK_WRITE;
+		m.tail = r->data;
+		m.tail_len = (uint32_t)r->length;
+		break;
+	case CONTROL_DISK_FLUSH:
+		m.type = PROTO_DISK_FLUSH;
+		break;
+	case CONTROL_DISK_DISCARD:
+		m.type = PROTO_DISK_DISCARD;
+		break;
+	case CONTROL_DISK_ZEROES:
+		m.type = PROTO_DISK_ZEROES;
+		break;
+	}
+	s->disk_ops_sent++;
+	if (!initial)
+		s->disk_bytes += m.tail_len;
+	return send_message(s, &m);
+}
+
+/* Up to where records certainly belong to the open epoch. */
+static uint64_t drain_limit(struct sender *s)
+{
+	uint64_t limit = s->drained;
+	bool found = false;
+
+	pthread_mutex_lock(&s->lock);
+	for (unsigned int i = 0; i < s->count && !found; i++) {
+		const struct job *j = &s->job[(s->first + i) % JOBS_MAX];
+
+		if (j->slot) {
+			limit = j->slot->disk_limit;
+			found = true;
+		}
+	}
+	if (!found && !s->cutting)
+		limit = mirror_now(s->config.mirror);
+	pthread_mutex_unlock(&s->lock);
+	return limit;
+}
+
+static int drain(struct sender *s, uint64_t limit)
+{
+	struct disk_record r;
+	int err;
+
+	while (!(err = mirror_next(s->config.mirror, limit, &r, &s->why.why))) {
+		err = send_record(s, &r, false);
+		if (err)
+			return err;
+	}
+	s->drained = limit;
+	return err == -EAGAIN ? 0 : err;
+}
+
+static int drain_open(struct sender *s)
+{
+	return s->config.mirror ? drain(s, drain_limit(s)) : 0;
+}
+
+static int send_state(struct sender *s, const struct stage_slot *slot)
+{
+	for (uint32_t at = 0; at < slot->state_len;) {
+		uint32_t len = MIN(slot->state_len - at, PROTO_PAYLOAD_MAX / 2);
+		struct message m = {
+			.type = PROTO_STATE,
+			.state = { .offset = at, .total = slot->state_len },
+			.tail = slot->state + at,
+			.tail_len = len,
+		};
+		int r = send_message(s, &m);
+
+		if (r)
+			return r;
+		at += len;
+	}
+	return 0;
+}
+
+static int send_hash(struct sender *s, const struct stage_slot *slot)
+{
+	struct message m = {
+		.type = PROTO_HASH_REQUEST,
+		.hash = { .epoch = slot->epoch, .hash = slot->memory_hash },
+	};
+
+	return slot->hashed ? send_message(s, &m) : 0;
+}
+
+/* The letter goes before the frame, so that no acknowledgement can overtake it. */
+static int send_end(struct sender *s, const struct stage_slot *slot)
+{
+	struct letter l = { .kind = LETTER_SENDING_END, .session = s->config.session,
+			    .epoch = slot->epoch };
+	struct message m = {
+		.type = PROTO_EPOCH_END,
+		.end = { .pages = s->pages_sent, .disk_ops = s->disk_ops_sent,
+			 .state_bytes = slot->state_len, .sent_ns = clock_now_ns() },
+	};
+	int r;
+
+	mailbox_post(s->config.mailbox, &l);
+	r = send_message(s, &m);
+	if (!r)
+		r = transport_flush(s->config.bulk, clock_now_ns() + PROTO_SEND_NS, &s->why);
+	s->open_epoch++;
+	s->pages_sent = 0;
+	s->disk_ops_sent = 0;
+	return r;
+}
+
+static void count_encoded(struct sender *s)
+{
+	const struct encode_counters *c = encode_counters(s->encoder);
+
+	s->bytes_raw = c->bytes_raw;
+	s->bytes_wire = c->bytes_wire;
+}
+
+static int do_epoch(struct sender *s, const struct stage_slot *slot)
+{
+	int r;
+
+	assert(slot->epoch == s->open_epoch);
+	r = s->config.mirror ? drain(s, slot->disk_limit) : 0;
+	for (uint64_t i = 0; !r && i < slot->nr_pages; i++)
+		r = encode_page(s->encoder, slot->gfn[i], slot->pages + i * PLATFORM_PAGE_BYTES);
+	if (!r)
+		r = encode_flush(s->encoder);
+	count_encoded(s);
+	if (!r)
+		r = send_state(s, slot);
+	if (!r)
+		r = send_hash(s, slot);
+	return r ? r : send_end(s, slot);
+}
+
+static bool is_stopping(struct sender *s)
+{
+	bool stopping;
+
+	pthread_mutex_lock(&s->lock);
+	stopping = s->stopping;
+	pthread_mutex_unlock(&s->lock);
+	return stopping;
+}
+
+/* Pages of a running guest may be torn; they are dirty again then, and come again. */
+static int do_round(struct sender *s)
+{
+	const struct capture *c = s->config.capture;
+	struct platform *p = c->platform;
+	struct letter l = { .kind = LETTER_ROUND_SENT, .session = s->config.session };
+	int r = 0;
+
+	s->round_pages = bitmap_count(c->round, p->nr_gfns);
+	s->round_done = 0;
+	bitmap_for_each(gfn, c->round, p->nr_gfns)
+	{
+		const void *page = p->ops->page(p, gfn);
+
+		if (page) {
+			memcpy(s->page, page, sizeof(s->page));
+			r = encode_page(s->encoder, gfn, s->page);
+		}
+		if (!r && ++s->round_done % ROUND_SLICE == 0)
+			r = is_stopping(s) ? -ECANCELED : drain_open(s);
+		if (r)
+			return r;
+	}
+	r = encode_flush(s->encoder);
+	count_encoded(s);
+	if (!r)
+		r = drain_open(s);
+	if (!r)
+		r = transport_flush(s->config.bulk, clock_now_ns() + PROTO_SEND_NS, &s->why);
+	if (!r)
+		mailbox_post(s->config.mailbox, &l);
+	return r;
+}
+
+/* One piece of the disks' first copy, then what the guest wrote meanwhile. */
+static int copy_step(struct sender *s)
+{
+	struct disk_record r;
+	int err = copy_next(s->config.copy, &r, &s->why.why);
+
+	if (err == -ENODATA) {
+		s->copied = true;
+		s->copied_bytes = copy_done_bytes(s->config.copy);
+		err = drain_open(s);
+		s->disks_copied = !err;
+		return err;
+	}
+	if (!err)
+		err = send_record(s, &r, true);
+	s->copied_bytes = copy_done_bytes(s->config.copy);
+	return err ? err : drain_open(s);
+}
+
+static bool take_job(struct sender *s, struct job *ret)
+{
+	bool taken = false;
+
+	pthread_mutex_lock(&s->lock);
+	if (s->count && !s->stopping) {
+		*ret = s->job[s->first];
+		s->first = (s->first + 1) % JOBS_MAX;
+		s->count--;
+		taken = true;
+	}
+	pthread_mutex_unlock(&s->lock);
+	return taken;
+}
+
+static int wait_for_work(struct sender *s)
+{
+	struct pollfd p[2] = {
+		{ .fd = s->wake_fd, .events = POLLIN },
+		{ .fd = s->config.mirror ? mirror_wait_fd(s->config.mirror) : -1,
+		  .events = POLLIN },
+	};
+	eventfd_t ignored;
+	int r = transport_flush(s->config.bulk, clock_now_ns() + PROTO_SEND_NS, &s->why);
+
+	if (r)
+		return r;
+	if (poll(p, 2, -1) < 0 && errno != EINTR)
+		return -errno;
+	if (p[0].revents)
+		eventfd_read(s->wake_fd, &ignored);
+	if (p[1].revents)
+		mirror_wait_clear(s->config.mirror);
+	return drain_open(s);
+}
+
+static void *run(void *opaque)
+{
+	struct sender *s = opaque;
+	struct letter l = { .kind = LETTER_BROKEN, .session = s->config.session };
+	struct job job;
+	int r = 0;
+
+	while (!r && !is_stopping(s)) {
+		if (take_job(s, &job))
+			r = job.slot ? do_epoch(s, job.slot) : do_round(s);
+		else if (!s->copied)
+			r = copy_step(s);
+		else
+			r = wait_for_work(s);
+	}
+	if (r && !is_stopping(s)) {
+		if (!s->why.why.text[0])
+			reason_set(&s->why.why, -r, "sending: %s", strerror(-r));
+		l.why = s->why.why;
+		mailbox_post(s->config.mailbox, &l);
+	}
+	return NULL;
+}
+
+static void push(struct sender *s, const struct job *job)
+{
+	pthread_mutex_lock(&s->lock);
+	assert(s->count < JOBS_MAX);
+	s->job[(s->first + s->count++) % JOBS_MAX] = *job;
+	if (job->slot)
+		s->cutting = false;
+	pthread_mutex_unlock(&s->lock);
+	eventfd_write(s->wake_fd, 1);
+}
+
+void sender_round(struct sender *s, uint64_t epoch)
+{
+	push(s, &(struct job){ .epoch = epoch });
+}
+
+void sender_epoch(struct sender *s, const struct stage_slot *slot)
+{
+	push(s, &(struct job){ .slot = slot, .epoch = slot->epoch });
+}
+
+static void set_cutting(struct sender *s, bool cutting)
+{
+	pthread_mutex_lock(&s->lock);
+	s->cutting = cutting;
+	pthread_mutex_unlock(&s->lock);
+}
+
+void sender_cut(struct sender *s)
+{
+	set_cutting(s, true);
+}
+
+void sender_uncut(struct sender *s)
+{
+	set_cutting(s, false);
+	eventfd_write(s->wake_fd, 1);
+}
+
+bool sender_disks_copied(struct sender *s)
+{
+	return s->disks_copied;
+}
+
+void sender_progress(struct sender *s, struct sender_progress *ret)
+{
+	*ret = (struct sender_progress){
+		.copied_bytes = s->copied_bytes,
+		.total_bytes = s->total_bytes,
+		.round_done = s->round_done,
+		.round_pages = s->round_pages,
+		.bytes_raw = s->bytes_raw,
+		.bytes_wire = s->bytes_wire,
+		.disk_bytes = s->disk_bytes,
+	};
+}
+
+int sender_open(const struct sender_config *config, struct sender **ret)
+{
+	struct sender *s = calloc(1, sizeof(*s));
+	struct encode_options o = { .codec = config->codec, .delta = config->delta,
+				    .cache_bytes = config->cache_bytes, .emit = emit_pages,
+				    .opaque = s };
+	int r;
+
+	if (!s)
+		return -ENOMEM;
+	s->config = *config;
+	s->open_epoch = 1;
+	s->copied = !config->copy;
+	s->disks_copied = s->copied;
+	s->total_bytes = config->copy ? copy_total_bytes(config->copy) : 0;
+	s->drained = config->mirror ? mirror_now(config->mirror) : 0;
+	pthread_mutex_init(&s->lock, NULL);
+	s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	r = s->wake_fd < 0 ? -errno : encode_open(&s->encoder, &o);
+	if (r)
+		goto err_free;
+	r = -pthread_create(&s->thread, NULL, run, s);
+	if (r)
+		goto err_encoder;
+	*ret = s;
+	return 0;
+err_encoder:
+	encode_close(s->encoder);
+err_free:
+	if (s->wake_fd >= 0)
+		close(s->wake_fd);
+	pthread_mutex_destroy(&s->lock);
+	free(s);
+	return r;
+}
+
+void sender_close(struct sender *s)
+{
+	if (!s)
+		return;
+	pthread_mutex_lock(&s->lock);
+	s->stopping = true;
+	pthread_mutex_unlock(&s->lock);
+	eventfd_write(s->wake_fd, 1);
+	pthread_join(s->thread, NULL);
+	encode_close(s->encoder);
+	close(s->wake_fd);
+	pthread_mutex_destroy(&s->lock);
+	free(s);
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the engine counts, and how status tells it: one JSON object a VM, integers in base
+ * units, unknown as null. Filled by the main thread alone.
+ */
+#ifndef POLLUX_HA_STATS_H
+#define POLLUX_HA_STATS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/hist.h"
+
+struct capture_steps;
+struct json_object;
+struct role;
+struct settings;
+
+struct stats {
+	struct hist pause, stop, dirty, state, copy, resume; /* ns */
+	struct hist pages;				      /* dirty pages an epoch */
+	struct hist lag;  /* age of the last committed epoch when the next one came: its peak */
+	struct hist hold; /* what packets waited, as netbuf reports it */
+	uint64_t epochs_committed;
+	uint64_t bytes_raw, bytes_wire; /* of links that are gone, then of the present one */
+	uint64_t live_rounds;
+	uint64_t backup_epoch, backup_age_ns, backup_heard_ns; /* the backup's word (P5) */
+	uint64_t copy_done_bytes, copy_total_bytes;
+	uint64_t lag_bytes, lag_epochs;
+	uint64_t epoch;
+	bool taken_over;
+	uint64_t detect_ns, takeover_ns;
+	uint64_t oracle_checked, oracle_failed;
+};
+
+void stats_pause(struct stats *s, const struct capture_steps *steps);
+
+struct stats_view {
+	const struct settings *settings;
+	const struct role *role;
+	const struct stats *stats;
+	uint64_t now_ns;
+	bool encrypted;
+};
+/* The caller owns the result. */
+struct json_object *stats_json(const struct stats_view *v);
+
+#endif
