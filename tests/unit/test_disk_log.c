@@ -37,6 +37,11 @@ static int append(uint64_t epoch, uint64_t offset, uint64_t length)
 	return disk_log_append(log_, epoch, &r, NULL);
 }
 
+static uint64_t entry_bytes(uint64_t length)
+{
+	return length + DISK_LOG_RECORD_OVERHEAD;
+}
+
 /* Walks an epoch and expects these offsets in this order. */
 static void expect_offsets(uint64_t epoch, const uint64_t *offsets, size_t n)
 {
@@ -139,6 +144,27 @@ static void test_bound_in_bytes(void **state)
 	assert_int_equal(disk_log_append(log_, 2, &r, NULL), -EPROTO);
 }
 
+/* What is passed over at the arena's end counts: else a record would land on a live one. */
+static void test_bound_at_the_wrap(void **state)
+{
+	struct disk_log_iter it = { .epoch = 2 };
+	struct disk_record r = write_of(0, DISK_DATA_MAX);
+
+	(void)state;
+	assert_int_equal(append(1, 0, 4096), 0);
+	memset(bytes, 0x11, sizeof(bytes));
+	while (disk_log_append(log_, 2, &r, NULL) == 0)
+		;
+	assert_int_equal(disk_log_seal(log_, 1, NULL), 0);
+	assert_int_equal(disk_log_seal(log_, 2, NULL), 0);
+	disk_log_release(log_, 1);
+	memset(bytes, 0x22, sizeof(bytes));
+	assert_true(disk_log_limit(log_) - disk_log_used(log_) > entry_bytes(DISK_DATA_MAX));
+	assert_int_equal(append(3, 0, DISK_DATA_MAX), -ENOSPC);
+	while (disk_log_next(log_, &it, &r) == 0)
+		assert_int_equal(((const uint8_t *)r.data)[r.length - 1], 0x11);
+}
+
 static void test_bound_in_epochs(void **state)
 {
 	(void)state;
@@ -236,6 +262,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_partial_is_dropped, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_order_of_epochs, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bound_in_bytes, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_bound_at_the_wrap, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bound_in_epochs, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_wraps, setup, teardown),
 		cmocka_unit_test(test_limits),
