@@ -87,9 +87,9 @@ static int zstd_warm(struct codec *c)
 
 	if (!src || !dst)
 		return -ENOMEM;
-	return ZSTD_isError(ZSTD_compressCCtx(c->zstd_out, dst, room, src, raw, FAST_LEVEL)) ?
-		       -ENOMEM :
-		       0;
+	return ZSTD_isError(ZSTD_compressCCtx(c->zstd_out, dst, room, src, raw, FAST_LEVEL))
+		       ? -ENOMEM
+		       : 0;
 }
 
 static int zstd_open(struct codec *c)

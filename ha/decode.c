@@ -133,8 +133,8 @@ static int read_records(struct decoder *d, const uint8_t *raw, size_t raw_len, u
 		if (!r->len)
 			r->bytes = NULL;
 		if (!cursor_ok(&c))
-			return refusal_set(&d->why, PROTO_BAD_PAGES,
-					   "record %u of %u is cut short", i + 1, count);
+			return refusal_set(&d->why, PROTO_BAD_PAGES, "record %u of %u is cut short",
+					   i + 1, count);
 		err = check_record(d, kind, r);
 		if (err < 0)
 			return err;
@@ -152,12 +152,11 @@ static int unpack(struct decoder *d, struct cursor *c, unsigned codec, uint32_t 
 	int r;
 
 	if (codec >= CODEC_COUNT || !d->codecs[codec])
-		return refusal_set(&d->why, PROTO_BAD_CODEC,
-				   "codec %u, negotiated are 0x%x", codec, d->o.codecs);
+		return refusal_set(&d->why, PROTO_BAD_CODEC, "codec %u, negotiated are 0x%x", codec,
+				   d->o.codecs);
 	if (raw_len > PROTO_PAYLOAD_MAX)
-		return refusal_set(&d->why, PROTO_TOO_LARGE,
-				   "records of %u bytes, the limit is %u", raw_len,
-				   PROTO_PAYLOAD_MAX);
+		return refusal_set(&d->why, PROTO_TOO_LARGE, "records of %u bytes, the limit is %u",
+				   raw_len, PROTO_PAYLOAD_MAX);
 	r = codec_decompress(d->codecs[codec], cursor_get_view(c, len), len, d->raw, raw_len);
 	if (r < 0)
 		return refusal_set(&d->why, PROTO_BAD_PAGES,
@@ -166,8 +165,7 @@ static int unpack(struct decoder *d, struct cursor *c, unsigned codec, uint32_t 
 	return 0;
 }
 
-int decode_pages(struct decoder *d, const void *payload, size_t len, decode_page page,
-		 void *opaque)
+int decode_pages(struct decoder *d, const void *payload, size_t len, decode_page page, void *opaque)
 {
 	struct cursor c = cursor_over(payload, len);
 	unsigned codec = cursor_get_u8(&c), zero = cursor_get_u8(&c);
@@ -220,8 +218,8 @@ int state_assembly_add(struct state_assembly *a, const struct message *m, struct
 
 	assert(m->type == PROTO_STATE);
 	if (s->total > a->room)
-		return refusal_set(why, PROTO_TOO_LARGE, "state of %u bytes, room for %u",
-				   s->total, a->room);
+		return refusal_set(why, PROTO_TOO_LARGE, "state of %u bytes, room for %u", s->total,
+				   a->room);
 	if (s->offset != a->have || (a->have && s->total != a->total))
 		return refusal_set(why, PROTO_BAD_PAYLOAD,
 				   "state part at %u of %u, expected %u of %u", s->offset, s->total,

@@ -10,7 +10,7 @@
 
 #include <sys/mman.h>
 
-#define PAGE PROTO_PAGE_BYTES
+#define PAGE	 PROTO_PAGE_BYTES
 #define RUN_HEAD 4u
 /* A shorter equal stretch is carried along: cheaper than a run's head and its time. */
 #define BRIDGE 8u
@@ -249,7 +249,7 @@ static unsigned choose_victim(struct cache_set *s)
 	unsigned way = s->hand;
 
 	while (s->gfn[way] != NO_GFN && s->used >> way & 1) {
-		s->used &= (uint8_t)~(1u << way);
+		s->used &= (uint8_t) ~(1u << way);
 		way = (way + 1) % PAGE_CACHE_WAYS;
 	}
 	s->hand = (uint8_t)((way + 1) % PAGE_CACHE_WAYS);
@@ -269,7 +269,7 @@ void *page_cache_add(struct page_cache *c, uint64_t gfn)
 	empty = way_of(s, NO_GFN);
 	way = empty >= 0 ? (unsigned)empty : choose_victim(s);
 	s->gfn[way] = gfn;
-	s->used &= (uint8_t)~(1u << way);
+	s->used &= (uint8_t) ~(1u << way);
 	return way_page(c, gfn % c->nr_sets, way);
 }
 

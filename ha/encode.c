@@ -11,14 +11,14 @@
 #include "ha/delta.h"
 #include "ha/protocol.h"
 
-#define PAGE	       PROTO_PAGE_BYTES
-#define RAW_MAX	       (PROTO_PAYLOAD_MAX - PROTO_PAGES_HEAD)
-#define RECORD_HEAD    13u /* kind, the longest varint, len */
-#define SAMPLE_PIECE   4096u
-#define SAMPLE_PIECES  4u
-#define SAMPLE_BYTES   (SAMPLE_PIECES * SAMPLE_PIECE)
+#define PAGE	      PROTO_PAGE_BYTES
+#define RAW_MAX	      (PROTO_PAYLOAD_MAX - PROTO_PAGES_HEAD)
+#define RECORD_HEAD   13u /* kind, the longest varint, len */
+#define SAMPLE_PIECE  4096u
+#define SAMPLE_PIECES 4u
+#define SAMPLE_BYTES  (SAMPLE_PIECES * SAMPLE_PIECE)
 /* Below this a batch is compressed without asking a sample first. */
-#define SAMPLE_FROM    (4 * SAMPLE_BYTES)
+#define SAMPLE_FROM (4 * SAMPLE_BYTES)
 /* Compression pays when at least an eighth is saved: less is not worth undoing it. */
 #define PAYS(raw, out) ((out) <= (raw) - (raw) / 8)
 

@@ -8,7 +8,7 @@
 
 #include "base/clock.h"
 
-#define CHUNK	 4096u
+#define CHUNK	  4096u
 #define LINGER_NS (500 * NS_PER_MS)
 
 struct errand {
@@ -74,7 +74,7 @@ static int write_text(struct tls_conn *conn, const char *text, uint64_t deadline
 }
 
 int errand_call(struct tls_context *ctx, const struct errand_peer *peer, const char *request,
-		 char **ret_reply, struct refusal *why)
+		char **ret_reply, struct refusal *why)
 {
 	struct tls_open_options o = {
 		.side = TLS_CLIENT,
@@ -99,8 +99,8 @@ int errand_call(struct tls_context *ctx, const struct errand_peer *peer, const c
 	return r;
 }
 
-int errand_receive(struct errand **ret, struct tls_context *ctx, int fd,
-		    uint64_t deadline_ns, struct refusal *why)
+int errand_receive(struct errand **ret, struct tls_context *ctx, int fd, uint64_t deadline_ns,
+		   struct refusal *why)
 {
 	struct tls_open_options o = {
 		.side = TLS_SERVER,
@@ -145,8 +145,7 @@ bool errand_peer_is(const struct errand *s, const char *name)
 	return tls_peer_is(s->conn, name);
 }
 
-int errand_reply(struct errand *s, const char *reply, uint64_t deadline_ns,
-		  struct refusal *why)
+int errand_reply(struct errand *s, const char *reply, uint64_t deadline_ns, struct refusal *why)
 {
 	int r = write_text(s->conn, reply, deadline_ns, why);
 

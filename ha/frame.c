@@ -233,13 +233,11 @@ static int check_header(const struct frame_stream *s, const struct frame *f, uin
 		return refusal_set(why, PROTO_BAD_FLAGS, "flags 0x%x, version %u has none", flags,
 				   PROTO_VERSION);
 	if (f->length > PROTO_PAYLOAD_MAX)
-		return refusal_set(why, PROTO_TOO_LARGE,
-				   "payload of %u bytes, the limit is %u", f->length,
-				   PROTO_PAYLOAD_MAX);
+		return refusal_set(why, PROTO_TOO_LARGE, "payload of %u bytes, the limit is %u",
+				   f->length, PROTO_PAYLOAD_MAX);
 	if (f->sequence != s->sequence + 1)
-		return refusal_set(why, PROTO_BAD_SEQUENCE,
-				   "frame %" PRIu64 ", expected %" PRIu64, f->sequence,
-				   s->sequence + 1);
+		return refusal_set(why, PROTO_BAD_SEQUENCE, "frame %" PRIu64 ", expected %" PRIu64,
+				   f->sequence, s->sequence + 1);
 	return 0;
 }
 

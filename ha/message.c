@@ -199,8 +199,8 @@ static int check_hello(const struct proto_hello *h, struct refusal *why)
 				   h->version_min, h->version_max, PROTO_VERSION_MIN,
 				   PROTO_VERSION);
 	if (h->kind != PROTO_KIND_BULK && h->kind != PROTO_KIND_HEART)
-		return refusal_set(why, PROTO_BAD_HELLO, "connection kind %u is neither bulk nor heart",
-				   h->kind);
+		return refusal_set(why, PROTO_BAD_HELLO,
+				   "connection kind %u is neither bulk nor heart", h->kind);
 	if (!h->session)
 		return refusal_set(why, PROTO_BAD_HELLO, "session id 0");
 	if (!h->generation)
@@ -250,9 +250,8 @@ static int check_disk(const struct message *m, struct refusal *why)
 				   "%" PRIu64 " bytes at %" PRIu64 " end beyond any disk",
 				   d->length, d->offset);
 	if (m->tail_len != (carries ? d->length : 0))
-		return refusal_set(why, PROTO_BAD_PAYLOAD,
-				   "%s of %" PRIu64 " bytes carries %u", proto_type_name(m->type),
-				   d->length, m->tail_len);
+		return refusal_set(why, PROTO_BAD_PAYLOAD, "%s of %" PRIu64 " bytes carries %u",
+				   proto_type_name(m->type), d->length, m->tail_len);
 	if (m->type == PROTO_DISK_FLUSH ? d->offset || d->length : !d->length)
 		return refusal_set(why, PROTO_BAD_PAYLOAD, "%s of %" PRIu64 " bytes at %" PRIu64,
 				   proto_type_name(m->type), d->length, d->offset);
@@ -333,8 +332,8 @@ static int check_message(const struct message *m, struct refusal *why)
 	return 0;
 }
 
-int message_encode(const struct message *m, uint8_t head[MESSAGE_HEAD_MAX],
-		   struct frame_body *ret, struct refusal *why)
+int message_encode(const struct message *m, uint8_t head[MESSAGE_HEAD_MAX], struct frame_body *ret,
+		   struct refusal *why)
 {
 	struct wire w = { .c = cursor_over(head, MESSAGE_HEAD_MAX), .put = true };
 	struct message copy = *m;

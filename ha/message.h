@@ -40,8 +40,8 @@ struct message {
 
 /* Writes the fixed part into `head` and describes the payload. -EPROTO: a field or the
  * tail is beyond its limit. */
-int message_encode(const struct message *m, uint8_t head[MESSAGE_HEAD_MAX],
-		   struct frame_body *ret, struct refusal *why);
+int message_encode(const struct message *m, uint8_t head[MESSAGE_HEAD_MAX], struct frame_body *ret,
+		   struct refusal *why);
 
 /* Reads and checks a frame's payload: lengths, limits, values that the layout bounds.
  * PAGES comes back as its tail only: decode.h reads it. */

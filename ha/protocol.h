@@ -28,56 +28,56 @@
 
 #include <stdint.h>
 
-#define PROTO_MAGIC	    UINT32_C(0x50584c50) /* the bytes "PLXP" */
-#define PROTO_VERSION	    1u
-#define PROTO_VERSION_MIN   1u /* the oldest that this program speaks */
-#define PROTO_HEADER_BYTES  48u
-#define PROTO_CHECKSUM_AT   40u
-#define PROTO_PAYLOAD_MAX   (1u << 20)
-#define PROTO_PAGE_BYTES    4096u
-#define PROTO_PAGES_HEAD    8u	 /* codec u8, zero u8, count u16, raw_len u32 */
-#define PROTO_BATCH_PAGES   256u /* records in one PAGES frame */
-#define PROTO_DELTA_MAX	    3072u /* a delta that is larger does not pay: send the page */
-#define PROTO_NAME_MAX	    64u
-#define PROTO_UUID_BYTES    16u
-#define PROTO_TEXT_MAX	    1024u	  /* text of REFUSE, HANDOVER, BYE */
-#define PROTO_STATE_MAX	    (64u << 20)	  /* state of one epoch, all frames together */
-#define PROTO_DISKS_MAX	    8u
-#define PROTO_EPOCHS_OPEN   8u /* epochs that may have frames before EPOCH_END of the first */
-#define PROTO_MEMORY_MAX    (UINT64_C(1) << 40)
-#define PROTO_REQUEST_MAX   (1u << 20) /* JSON of the exchange that prepares a standby */
+#define PROTO_MAGIC	   UINT32_C(0x50584c50) /* the bytes "PLXP" */
+#define PROTO_VERSION	   1u
+#define PROTO_VERSION_MIN  1u /* the oldest that this program speaks */
+#define PROTO_HEADER_BYTES 48u
+#define PROTO_CHECKSUM_AT  40u
+#define PROTO_PAYLOAD_MAX  (1u << 20)
+#define PROTO_PAGE_BYTES   4096u
+#define PROTO_PAGES_HEAD   8u	 /* codec u8, zero u8, count u16, raw_len u32 */
+#define PROTO_BATCH_PAGES  256u	 /* records in one PAGES frame */
+#define PROTO_DELTA_MAX	   3072u /* a delta that is larger does not pay: send the page */
+#define PROTO_NAME_MAX	   64u
+#define PROTO_UUID_BYTES   16u
+#define PROTO_TEXT_MAX	   1024u       /* text of REFUSE, HANDOVER, BYE */
+#define PROTO_STATE_MAX	   (64u << 20) /* state of one epoch, all frames together */
+#define PROTO_DISKS_MAX	   8u
+#define PROTO_EPOCHS_OPEN  8u /* epochs that may have frames before EPOCH_END of the first */
+#define PROTO_MEMORY_MAX   (UINT64_C(1) << 40)
+#define PROTO_REQUEST_MAX  (1u << 20) /* JSON of the exchange that prepares a standby */
 
-#define PROTO_CONNECT_NS    (UINT64_C(5) * 1000000000) /* TCP connect and TLS handshake */
-#define PROTO_HELLO_NS	    (UINT64_C(5) * 1000000000) /* HELLO to WELCOME or REFUSE */
-#define PROTO_SEND_NS	    (UINT64_C(20) * 1000000000) /* one send; the link is dead after it */
-#define PROTO_REQUEST_NS    (UINT64_C(30) * 1000000000) /* prepare, standby creation included */
-#define PROTO_KEEPALIVE_S   5
+#define PROTO_CONNECT_NS  (UINT64_C(5) * 1000000000)  /* TCP connect and TLS handshake */
+#define PROTO_HELLO_NS	  (UINT64_C(5) * 1000000000)  /* HELLO to WELCOME or REFUSE */
+#define PROTO_SEND_NS	  (UINT64_C(20) * 1000000000) /* one send; the link is dead after it */
+#define PROTO_REQUEST_NS  (UINT64_C(30) * 1000000000) /* prepare, standby creation included */
+#define PROTO_KEEPALIVE_S 5
 
 /* Direction: P primary to backup, B backup to primary. "data" counts into EPOCH_END. */
 enum proto_type {
-	PROTO_HELLO = 1,	   /* P  first frame of a connection; session seed 0 */
-	PROTO_WELCOME = 2,	   /* B  its answer; session seed 0 */
-	PROTO_REFUSE = 3,	   /* B  instead of WELCOME, or at any time; then the end */
-	PROTO_CONFIG = 4,	   /* P  VM configuration */
-	PROTO_PAGES = 16,	   /* P  data */
-	PROTO_DISK_DATA = 17,	   /* P  data: initial copy or resync of a region */
-	PROTO_DISK_WRITE = 18,	   /* P  data */
-	PROTO_DISK_FLUSH = 19,	   /* P  data */
-	PROTO_DISK_DISCARD = 20,   /* P  data */
-	PROTO_DISK_ZEROES = 21,	   /* P  data */
-	PROTO_STATE = 22,	   /* P  data: processors and devices, opaque */
-	PROTO_EPOCH_END = 23,	   /* P  the epoch is complete; counts and digest */
-	PROTO_ACK = 32,		   /* B  the whole epoch is held in memory (P1) */
-	PROTO_COMMITTED = 33,	   /* B  the epoch is what the backup would run (P2) */
-	PROTO_HEARTBEAT = 48,	   /* P  on heart */
+	PROTO_HELLO = 1,	    /* P  first frame of a connection; session seed 0 */
+	PROTO_WELCOME = 2,	    /* B  its answer; session seed 0 */
+	PROTO_REFUSE = 3,	    /* B  instead of WELCOME, or at any time; then the end */
+	PROTO_CONFIG = 4,	    /* P  VM configuration */
+	PROTO_PAGES = 16,	    /* P  data */
+	PROTO_DISK_DATA = 17,	    /* P  data: initial copy or resync of a region */
+	PROTO_DISK_WRITE = 18,	    /* P  data */
+	PROTO_DISK_FLUSH = 19,	    /* P  data */
+	PROTO_DISK_DISCARD = 20,    /* P  data */
+	PROTO_DISK_ZEROES = 21,	    /* P  data */
+	PROTO_STATE = 22,	    /* P  data: processors and devices, opaque */
+	PROTO_EPOCH_END = 23,	    /* P  the epoch is complete; counts and digest */
+	PROTO_ACK = 32,		    /* B  the whole epoch is held in memory (P1) */
+	PROTO_COMMITTED = 33,	    /* B  the epoch is what the backup would run (P2) */
+	PROTO_HEARTBEAT = 48,	    /* P  on heart */
 	PROTO_HEARTBEAT_REPLY = 49, /* B  on heart */
-	PROTO_HANDOVER = 50,	   /* B  the solo right goes to the primary */
-	PROTO_BYE = 51,		   /* both  orderly end */
-	PROTO_LEAVE = 52,	   /* P  asks for a hand-over: unprotect, or it cannot go on */
-	PROTO_YIELD = 53,	   /* P  has stopped its VM for good: take over at once */
-	PROTO_YIELD_REQUEST = 54,  /* B  its operator asks for that */
-	PROTO_HASH_REQUEST = 64,   /* P  memory oracle; before EPOCH_END of its epoch */
-	PROTO_HASH_REPLY = 65,	   /* B */
+	PROTO_HANDOVER = 50,	    /* B  the solo right goes to the primary */
+	PROTO_BYE = 51,		    /* both  orderly end */
+	PROTO_LEAVE = 52,	    /* P  asks for a hand-over: unprotect, or it cannot go on */
+	PROTO_YIELD = 53,	    /* P  has stopped its VM for good: take over at once */
+	PROTO_YIELD_REQUEST = 54,   /* B  its operator asks for that */
+	PROTO_HASH_REQUEST = 64,    /* P  memory oracle; before EPOCH_END of its epoch */
+	PROTO_HASH_REPLY = 65,	    /* B */
 };
 
 enum proto_kind {
@@ -86,9 +86,9 @@ enum proto_kind {
 };
 
 /* HELLO.features, WELCOME.features: offered, and chosen out of the offer. */
-#define PROTO_FEATURE_DELTA    UINT64_C(1) /* delta records in PAGES */
-#define PROTO_FEATURE_HASH     UINT64_C(2) /* the memory oracle */
-#define PROTO_FEATURES_KNOWN   (PROTO_FEATURE_DELTA | PROTO_FEATURE_HASH)
+#define PROTO_FEATURE_DELTA  UINT64_C(1) /* delta records in PAGES */
+#define PROTO_FEATURE_HASH   UINT64_C(2) /* the memory oracle */
+#define PROTO_FEATURES_KNOWN (PROTO_FEATURE_DELTA | PROTO_FEATURE_HASH)
 
 /* HELLO.codecs is a set of bits `1 << codec`; every peer has CODEC_NONE. */
 
@@ -102,10 +102,10 @@ struct proto_hello {
 	uint16_t version_max;
 	uint64_t features;
 	uint32_t codecs;
-	uint8_t kind;	     /* enum proto_kind */
-	uint64_t session;    /* random, the same on both connections; not 0 */
+	uint8_t kind;	  /* enum proto_kind */
+	uint64_t session; /* random, the same on both connections; not 0 */
 	uint64_t memory_bytes;
-	uint64_t generation; /* the one the primary runs by */
+	uint64_t generation;  /* the one the primary runs by */
 	uint64_t epoch_limit; /* bytes of one epoch the primary may send */
 	uint32_t page_bytes;
 	uint16_t nr_disks;
@@ -118,8 +118,8 @@ struct proto_welcome {
 	uint16_t version;
 	uint64_t features;
 	uint8_t codec;
-	uint64_t session;    /* HELLO's, sent back */
-	uint64_t generation; /* the one both go on with */
+	uint64_t session;     /* HELLO's, sent back */
+	uint64_t generation;  /* the one both go on with */
 	uint64_t epoch_limit; /* what the backup can hold; not above HELLO's */
 };
 

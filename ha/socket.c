@@ -29,8 +29,7 @@ static int poll_timeout(uint64_t deadline_ns)
 	return (int)MIN(left, (uint64_t)INT32_MAX);
 }
 
-int socket_wait(int fd, short events, int interrupt_fd, uint64_t deadline_ns,
-		struct refusal *why)
+int socket_wait(int fd, short events, int interrupt_fd, uint64_t deadline_ns, struct refusal *why)
 {
 	struct pollfd p[2] = {
 		{ .fd = fd, .events = events },
@@ -70,8 +69,8 @@ void socket_tune(int fd)
 static int dial_one(const struct addrinfo *ai, uint64_t deadline_ns, int *ret_fd,
 		    struct refusal *why)
 {
-	cleanup_close int fd = socket(ai->ai_family,
-				      ai->ai_socktype | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	cleanup_close int fd =
+		socket(ai->ai_family, ai->ai_socktype | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	int err = 0, r;
 	socklen_t len = sizeof(err);
 
@@ -134,8 +133,8 @@ int socket_dial(const struct socket_address *to, uint64_t deadline_ns, int *ret_
 
 static int listen_one(const struct addrinfo *ai, int *ret_fd, struct refusal *why)
 {
-	cleanup_close int fd = socket(ai->ai_family,
-				      ai->ai_socktype | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	cleanup_close int fd =
+		socket(ai->ai_family, ai->ai_socktype | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	int on = 1, off = 0;
 
 	if (fd < 0)

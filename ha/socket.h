@@ -25,8 +25,7 @@ int socket_port(int fd, uint16_t *ret);
 int socket_accept(int listen_fd, int interrupt_fd, uint64_t deadline_ns, int *ret_fd,
 		  struct refusal *why);
 /* Waits until `fd` is ready for `events` of poll(2). Errors as socket_accept(). */
-int socket_wait(int fd, short events, int interrupt_fd, uint64_t deadline_ns,
-		struct refusal *why);
+int socket_wait(int fd, short events, int interrupt_fd, uint64_t deadline_ns, struct refusal *why);
 /* No delay, keepalive, user timeout, buffers for one epoch in flight. Best effort. */
 void socket_tune(int fd);
 

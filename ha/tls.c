@@ -24,7 +24,7 @@
 /* RFC 8446, 5.5: AES-GCM keys are good for 2^24.5 records; change them well before. */
 #define REKEY_BYTES (UINT64_C(1) << 36)
 /* How long a refused peer gets to read why before the connection is cut. */
-#define LINGER_NS   (200 * NS_PER_MS)
+#define LINGER_NS (200 * NS_PER_MS)
 
 struct tls_context {
 	SSL_CTX *ssl; /* NULL: encryption is off */
@@ -108,8 +108,7 @@ int tls_context_open(struct tls_context **ret, const struct tls_settings *s, str
 	}
 	ignore_sigpipe();
 	ctx->ssl = SSL_CTX_new(TLS_method());
-	r = ctx->ssl ? setup(ctx->ssl, s, why) :
-		       refusal_set(why, PROTO_NO_MEMORY, "a TLS context");
+	r = ctx->ssl ? setup(ctx->ssl, s, why) : refusal_set(why, PROTO_NO_MEMORY, "a TLS context");
 	if (r < 0) {
 		tls_context_close(ctx);
 		return r;
@@ -451,8 +450,7 @@ int tls_write(struct tls_conn *c, const void *src, size_t len, uint64_t deadline
 	while (len) {
 		short events = POLLOUT;
 
-		n = c->ssl ? ssl_write_some(c, at, len, &events, why) :
-			     bare_write(c, at, len, why);
+		n = c->ssl ? ssl_write_some(c, at, len, &events, why) : bare_write(c, at, len, why);
 		if (n < 0)
 			return n;
 		at += n;

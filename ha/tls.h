@@ -28,8 +28,7 @@ struct tls_settings {
 struct tls_context; /* read-only once open: any number of threads and connections */
 struct tls_conn;
 
-int tls_context_open(struct tls_context **ret, const struct tls_settings *s,
-		     struct refusal *why);
+int tls_context_open(struct tls_context **ret, const struct tls_settings *s, struct refusal *why);
 void tls_context_close(struct tls_context *ctx);
 
 enum tls_side {
@@ -52,8 +51,7 @@ int tls_open(struct tls_conn **ret, struct tls_context *ctx, int fd,
 void tls_close(struct tls_conn *c);
 
 /* One read: the number of bytes, at least 1, or -ECONNRESET (PROTO_CLOSED) at the end. */
-int tls_read(struct tls_conn *c, void *ret, size_t len, uint64_t deadline_ns,
-	     struct refusal *why);
+int tls_read(struct tls_conn *c, void *ret, size_t len, uint64_t deadline_ns, struct refusal *why);
 /* All of it, or the stream is broken. */
 int tls_write(struct tls_conn *c, const void *src, size_t len, uint64_t deadline_ns,
 	      struct refusal *why);

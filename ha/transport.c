@@ -218,8 +218,8 @@ static int name_end(struct transport *t, int r, struct refusal *why)
 	if (!t->in_header && looks_like_tls(t))
 		return refusal_set(why, PROTO_TLS_NOT_SPOKEN,
 				   "the peer speaks TLS, here encryption is off");
-	return refusal_set(why, PROTO_TRUNCATED, "the connection ended %zu bytes into a frame of %zu",
-			   have, want);
+	return refusal_set(why, PROTO_TRUNCATED,
+			   "the connection ended %zu bytes into a frame of %zu", have, want);
 }
 
 /* Waits until `need` bytes lie at in_start. */
@@ -341,8 +341,7 @@ static int check_choice(const struct proto_hello *h, const struct proto_welcome 
 		return refusal_set(why, PROTO_BAD_HELLO,
 				   "peer chose features 0x%" PRIx64 " out of 0x%" PRIx64,
 				   w->features, h->features);
-	if (w->codec >= CODEC_COUNT ||
-	    !((h->codecs | 1u << CODEC_NONE) >> w->codec & 1))
+	if (w->codec >= CODEC_COUNT || !((h->codecs | 1u << CODEC_NONE) >> w->codec & 1))
 		return refusal_set(why, PROTO_BAD_CODEC, "peer chose codec %u out of 0x%x",
 				   w->codec, h->codecs);
 	if (w->generation < h->generation)
@@ -369,7 +368,8 @@ static int peer_refused(const struct message *m, struct refusal *why)
 int transport_greet(struct transport *t, const struct proto_hello *hello, struct message *ret,
 		    struct refusal *why)
 {
-	struct message m = { .type = PROTO_HELLO, .generation = hello->generation,
+	struct message m = { .type = PROTO_HELLO,
+			     .generation = hello->generation,
 			     .hello = *hello };
 	uint64_t deadline = clock_now_ns() + PROTO_HELLO_NS;
 	int r;
@@ -382,7 +382,8 @@ int transport_greet(struct transport *t, const struct proto_hello *hello, struct
 		return r;
 	r = transport_recv(t, deadline, ret, why);
 	if (r == -ECONNRESET && !transport_encrypted(t))
-		return refusal_set(why, PROTO_CLOSED, "the peer ended the connection at HELLO: "
+		return refusal_set(why, PROTO_CLOSED,
+				   "the peer ended the connection at HELLO: "
 				   "encryption is off here, it may be on there");
 	if (r < 0)
 		return r;

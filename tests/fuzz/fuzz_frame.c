@@ -145,8 +145,9 @@ int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
 	struct decode_options d = { .nr_gfns = NR_GFNS, .codecs = CODEC_ALL, .delta = true };
-	struct encode_options e = { .codec = CODEC_LZ4, .delta = true, .cache_bytes = 32 * PAGE,
-				    .emit = deliver };
+	struct encode_options e = {
+		.codec = CODEC_LZ4, .delta = true, .cache_bytes = 32 * PAGE, .emit = deliver
+	};
 
 	(void)argc, (void)argv;
 	return decode_open(&decoder, &d) < 0 || encode_open(&encoder, &e) < 0;

@@ -40,7 +40,8 @@ static void test_round_trip(void **state)
 
 				assert_int_equal(codec_compress(c, raw, lens[i], packed, &out), 0);
 				memset(back, 0xee, sizeof(back));
-				assert_int_equal(codec_decompress(c, packed, out, back, lens[i]), 0);
+				assert_int_equal(codec_decompress(c, packed, out, back, lens[i]),
+						 0);
 				assert_memory_equal(back, raw, lens[i]);
 				assert_int_equal(back[lens[i]], 0xee);
 			}

@@ -85,9 +85,9 @@ static void test_gfn_steps(void **state)
 	struct cursor c = head(CODEC_NONE, 4, 0);
 
 	(void)state;
-	record(&c, PROTO_PAGE_ZERO, 0, 0);  /* 0 */
-	record(&c, PROTO_PAGE_ZERO, 4, 0);  /* 1 + 2 */
-	record(&c, PROTO_PAGE_ZERO, 1, 0);  /* 4 - 1: the same once more */
+	record(&c, PROTO_PAGE_ZERO, 0, 0);     /* 0 */
+	record(&c, PROTO_PAGE_ZERO, 4, 0);     /* 1 + 2 */
+	record(&c, PROTO_PAGE_ZERO, 1, 0);     /* 4 - 1: the same once more */
 	record(&c, PROTO_PAGE_WHOLE, 5, PAGE); /* 4 - 3 */
 	expect(c, PROTO_OK, 4);
 	assert_int_equal(gfns[0], 0);
@@ -101,13 +101,13 @@ static void test_bad_records(void **state)
 	static const struct {
 		unsigned kind, step, len;
 	} bad[] = {
-		{ PROTO_PAGE_ZERO, 1, 0 },	    /* gfn -1 */
-		{ PROTO_PAGE_ZERO, 0, 1 },	    /* a zero page with bytes */
+		{ PROTO_PAGE_ZERO, 1, 0 }, /* gfn -1 */
+		{ PROTO_PAGE_ZERO, 0, 1 }, /* a zero page with bytes */
 		{ PROTO_PAGE_WHOLE, 0, PAGE - 1 },
 		{ PROTO_PAGE_WHOLE, 0, PAGE + 1 },
 		{ PROTO_PAGE_WHOLE, 0, 0 },
 		{ PROTO_PAGE_DELTA, 0, 0 },
-		{ PROTO_PAGE_DELTA, 0, 4 },	    /* a run of 0x0101 bytes that are not there */
+		{ PROTO_PAGE_DELTA, 0, 4 }, /* a run of 0x0101 bytes that are not there */
 		{ PROTO_PAGE_DELTA, 0, PROTO_DELTA_MAX + 1 },
 		{ 3, 0, 0 },
 		{ 255, 0, 0 },
@@ -260,7 +260,8 @@ static struct message part(uint32_t offset, uint32_t total, const char *text)
 {
 	return (struct message){ .type = PROTO_STATE,
 				 .state = { .offset = offset, .total = total },
-				 .tail = text, .tail_len = (uint32_t)strlen(text) };
+				 .tail = text,
+				 .tail_len = (uint32_t)strlen(text) };
 }
 
 static void test_state(void **state)
@@ -277,7 +278,7 @@ static void test_state(void **state)
 	assert_int_equal(state_assembly_add(&a, &m, &why), 0);
 	before = a;
 	assert_true(state_assembly_add(&a, &m, &why) < 0); /* twice */
-	m = part(4, 8, "d"); /* a gap */
+	m = part(4, 8, "d");				   /* a gap */
 	assert_true(state_assembly_add(&a, &m, &why) < 0);
 	m = part(3, 7, "defg"); /* another total */
 	assert_true(state_assembly_add(&a, &m, &why) < 0);

@@ -234,12 +234,9 @@ static void test_cache_clock(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_single_runs),
-		cmocka_unit_test(test_random_changes),
-		cmocka_unit_test(test_too_different),
-		cmocka_unit_test(test_hostile),
-		cmocka_unit_test(test_zero),
-		cmocka_unit_test(test_cache_bound),
+		cmocka_unit_test(test_single_runs),   cmocka_unit_test(test_random_changes),
+		cmocka_unit_test(test_too_different), cmocka_unit_test(test_hostile),
+		cmocka_unit_test(test_zero),	      cmocka_unit_test(test_cache_bound),
 		cmocka_unit_test(test_cache_clock),
 	};
 

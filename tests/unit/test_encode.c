@@ -56,12 +56,14 @@ static int deliver(void *opaque, const void *payload, uint32_t len, unsigned rec
 	return 0;
 }
 
-static void open_pair(struct link *l, struct encoder **e, enum codec_id codec,
-		      uint64_t cache_bytes)
+static void open_pair(struct link *l, struct encoder **e, enum codec_id codec, uint64_t cache_bytes)
 {
 	struct decode_options d = { .nr_gfns = PAGES, .codecs = 1u << codec, .delta = true };
-	struct encode_options o = { .codec = codec, .delta = true, .cache_bytes = cache_bytes,
-				    .emit = deliver, .opaque = l };
+	struct encode_options o = { .codec = codec,
+				    .delta = true,
+				    .cache_bytes = cache_bytes,
+				    .emit = deliver,
+				    .opaque = l };
 
 	memset(l, 0, sizeof(*l));
 	assert_int_equal(decode_open(&l->decoder, &d), 0);
@@ -129,7 +131,8 @@ static void test_memory_agrees(void **state)
 				assert_memory_equal(primary, backup, sizeof(primary));
 			}
 			c = encode_counters(e);
-			assert_int_equal(c->pages_zero + c->pages_whole + c->pages_delta, l.records);
+			assert_int_equal(c->pages_zero + c->pages_whole + c->pages_delta,
+					 l.records);
 			assert_int_equal(c->bytes_raw, (PAGES + 12 * 300) * UINT64_C(4096));
 			assert_int_equal(c->batches, l.batches);
 			assert_int_equal(c->pages_delta > 0, caches[i] > 0);
@@ -261,8 +264,9 @@ static int ignore(void *opaque, const void *payload, uint32_t len, unsigned reco
 static void test_gfns(void **state)
 {
 	static const uint64_t gfns[] = { 0, 1, 2, 1000, 999, 5, UINT64_C(1) << 28, 0, 700 };
-	struct encode_options o = { .codec = CODEC_NONE, .delta = true, .cache_bytes = 64 * PAGE,
-				    .emit = ignore };
+	struct encode_options o = {
+		.codec = CODEC_NONE, .delta = true, .cache_bytes = 64 * PAGE, .emit = ignore
+	};
 	struct encoder *e;
 
 	(void)state;
@@ -277,12 +281,9 @@ static void test_gfns(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_memory_agrees),
-		cmocka_unit_test(test_kinds),
-		cmocka_unit_test(test_reset),
-		cmocka_unit_test(test_failing_emit),
-		cmocka_unit_test(test_adaptive),
-		cmocka_unit_test(test_gfns),
+		cmocka_unit_test(test_memory_agrees), cmocka_unit_test(test_kinds),
+		cmocka_unit_test(test_reset),	      cmocka_unit_test(test_failing_emit),
+		cmocka_unit_test(test_adaptive),      cmocka_unit_test(test_gfns),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

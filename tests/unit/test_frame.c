@@ -60,8 +60,7 @@ static int get(struct frame_stream *s, const struct wire_frame *w, struct messag
 	return r < 0 ? r : message_decode(&f, ret, why);
 }
 
-static void expect_refusal(struct frame_stream *s, const struct wire_frame *w,
-			   enum proto_code code)
+static void expect_refusal(struct frame_stream *s, const struct wire_frame *w, enum proto_code code)
 {
 	struct frame_stream before = *s;
 	struct refusal why = { 0 };
@@ -77,16 +76,21 @@ static void expect_refusal(struct frame_stream *s, const struct wire_frame *w,
 
 static struct message write_message(uint64_t epoch)
 {
-	return (struct message){ .type = PROTO_DISK_WRITE, .generation = 3, .epoch = epoch,
+	return (struct message){ .type = PROTO_DISK_WRITE,
+				 .generation = 3,
+				 .epoch = epoch,
 				 .disk = { .disk = 1, .offset = 512, .length = 5 },
-				 .tail = "hello", .tail_len = 5 };
+				 .tail = "hello",
+				 .tail_len = 5 };
 }
 
 static struct message end_message(struct frame_stream *out, uint64_t epoch)
 {
 	struct frame_digest d = frame_stream_digest(out, epoch);
 
-	return (struct message){ .type = PROTO_EPOCH_END, .generation = 3, .epoch = epoch,
+	return (struct message){ .type = PROTO_EPOCH_END,
+				 .generation = 3,
+				 .epoch = epoch,
 				 .end = { .frames = d.frames, .digest = d.value, .disk_ops = 1 } };
 }
 
@@ -126,9 +130,9 @@ static void test_every_bit(void **state)
 	for (unsigned bit = 0; bit < 8 * (PROTO_HEADER_BYTES + w.length); bit++) {
 		struct frame_stream in = stream(0);
 		struct wire_frame bad = w;
-		uint8_t *at = bit / 8 < PROTO_HEADER_BYTES ?
-				      bad.header + bit / 8 :
-				      bad.payload + bit / 8 - PROTO_HEADER_BYTES;
+		uint8_t *at = bit / 8 < PROTO_HEADER_BYTES
+				      ? bad.header + bit / 8
+				      : bad.payload + bit / 8 - PROTO_HEADER_BYTES;
 
 		*at ^= (uint8_t)(1 << bit % 8);
 		assert_true(get(&in, &bad, &back, NULL) < 0);
@@ -176,9 +180,11 @@ static void test_generation(void **state)
 	assert_int_equal(in.newest, 3);
 
 	out = stream(0);
-	m = (struct message){ .type = PROTO_HANDOVER, .generation = 3,
+	m = (struct message){ .type = PROTO_HANDOVER,
+			      .generation = 3,
 			      .handover = { .code = PROTO_DISK_FAILED, .generation = 3 },
-			      .tail = "disk", .tail_len = 4 };
+			      .tail = "disk",
+			      .tail_len = 4 };
 	put(&out, &m, &w);
 	in = stream(2);
 	assert_int_equal(get(&in, &w, &back, NULL), 0);
@@ -301,15 +307,27 @@ static struct message sample(uint16_t type)
 	switch ((enum proto_type)type) {
 	case PROTO_HELLO:
 		m.hello = (struct proto_hello){
-			.version_min = 1, .version_max = 7, .features = ~UINT64_C(0), .codecs = 15,
-			.kind = PROTO_KIND_BULK, .session = 9, .memory_bytes = 256 << 20,
-			.generation = 3, .epoch_limit = 1 << 30, .page_bytes = 4096,
-			.nr_disks = 2, .uuid = { 1, 2, 3 }, .vm = "db-1",
+			.version_min = 1,
+			.version_max = 7,
+			.features = ~UINT64_C(0),
+			.codecs = 15,
+			.kind = PROTO_KIND_BULK,
+			.session = 9,
+			.memory_bytes = 256 << 20,
+			.generation = 3,
+			.epoch_limit = 1 << 30,
+			.page_bytes = 4096,
+			.nr_disks = 2,
+			.uuid = { 1, 2, 3 },
+			.vm = "db-1",
 		};
 		break;
 	case PROTO_WELCOME:
-		m.welcome = (struct proto_welcome){ .version = 1, .features = 1, .codec = 1,
-						    .session = 9, .generation = 3,
+		m.welcome = (struct proto_welcome){ .version = 1,
+						    .features = 1,
+						    .codec = 1,
+						    .session = 9,
+						    .generation = 3,
 						    .epoch_limit = 5 };
 		break;
 	case PROTO_REFUSE:
@@ -417,11 +435,11 @@ static void expect_bad(const struct message *m, enum proto_code code)
 	assert_string_equal(proto_code_name(why.code), proto_code_name(code));
 }
 
-#define BAD(type_, change, code)                 \
-	do {                                     \
-		struct message m = sample(type_); \
-		change;                          \
-		expect_bad(&m, code);            \
+#define BAD(type_, change, code)                                                                   \
+	do {                                                                                       \
+		struct message m = sample(type_);                                                  \
+		change;                                                                            \
+		expect_bad(&m, code);                                                              \
 	} while (0)
 
 static void test_message_limits(void **state)
@@ -472,16 +490,11 @@ static void test_text(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_round_trip),
-		cmocka_unit_test(test_every_bit),
-		cmocka_unit_test(test_order),
-		cmocka_unit_test(test_generation),
-		cmocka_unit_test(test_header_fields),
-		cmocka_unit_test(test_epochs),
-		cmocka_unit_test(test_digest_notices),
-		cmocka_unit_test(test_messages),
-		cmocka_unit_test(test_message_limits),
-		cmocka_unit_test(test_text),
+		cmocka_unit_test(test_round_trip),     cmocka_unit_test(test_every_bit),
+		cmocka_unit_test(test_order),	       cmocka_unit_test(test_generation),
+		cmocka_unit_test(test_header_fields),  cmocka_unit_test(test_epochs),
+		cmocka_unit_test(test_digest_notices), cmocka_unit_test(test_messages),
+		cmocka_unit_test(test_message_limits), cmocka_unit_test(test_text),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
