@@ -144,7 +144,7 @@ struct owned {
 /* The reply is a view that the next call overwrites, so it is copied. */
 static int ask(struct control *control, uint16_t nic, struct owned *ret)
 {
-	uint8_t bytes[2];
+	uint8_t bytes[2] = { 0 };
 	struct cursor request = cursor_over(bytes, sizeof(bytes)), reply;
 	const struct control_call call = {
 		.op = CONTROL_NET_ADDRESSES,
@@ -170,7 +170,7 @@ static int ask(struct control *control, uint16_t nic, struct owned *ret)
 
 static int inject(struct control *control, uint16_t nic, const uint8_t *frame, size_t len)
 {
-	uint8_t bytes[2 + ANNOUNCE_FRAME_MAX];
+	uint8_t bytes[2 + ANNOUNCE_FRAME_MAX] = { 0 };
 	struct cursor request = cursor_over(bytes, sizeof(bytes)), reply;
 	const struct control_call call = {
 		.op = CONTROL_NET_INJECT,

@@ -42,7 +42,7 @@ static int call(struct control *c, enum control_op op, const struct cursor *requ
 static int start(struct netbuf *nb, uint64_t limit_bytes)
 {
 	struct hold *h = from_netbuf(nb);
-	uint8_t bytes[REQUEST_MAX];
+	uint8_t bytes[REQUEST_MAX] = { 0 };
 	struct cursor request = cursor_over(bytes, sizeof(bytes)), reply;
 	int err, fd = -1;
 
@@ -66,7 +66,7 @@ static int start(struct netbuf *nb, uint64_t limit_bytes)
 
 static int mark(struct netbuf *nb, uint64_t epoch)
 {
-	uint8_t bytes[REQUEST_MAX];
+	uint8_t bytes[REQUEST_MAX] = { 0 };
 	struct cursor request = cursor_over(bytes, sizeof(bytes)), reply;
 
 	cursor_put_u64(&request, epoch);
@@ -76,7 +76,7 @@ static int mark(struct netbuf *nb, uint64_t epoch)
 static int release(struct netbuf *nb, uint64_t epoch, uint64_t not_after_ns,
 		   struct netbuf_released *ret)
 {
-	uint8_t bytes[REQUEST_MAX];
+	uint8_t bytes[REQUEST_MAX] = { 0 };
 	struct cursor request = cursor_over(bytes, sizeof(bytes)), reply;
 	struct netbuf_released released;
 	int err;
@@ -102,7 +102,7 @@ static int drop(struct netbuf *nb)
 /* The limit means nothing when holding ends, and the eventfd of the reply is not asked for. */
 static int stop(struct netbuf *nb)
 {
-	uint8_t bytes[REQUEST_MAX];
+	uint8_t bytes[REQUEST_MAX] = { 0 };
 	struct cursor request = cursor_over(bytes, sizeof(bytes)), reply;
 
 	cursor_put_u8(&request, 0);
@@ -112,7 +112,7 @@ static int stop(struct netbuf *nb)
 
 static int stats(struct netbuf *nb, struct netbuf_stats *ret)
 {
-	uint8_t bytes[REQUEST_MAX];
+	uint8_t bytes[REQUEST_MAX] = { 0 };
 	struct cursor request = cursor_over(bytes, sizeof(bytes)), reply;
 	struct netbuf_stats now;
 	int err;

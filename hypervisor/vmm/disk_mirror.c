@@ -189,7 +189,7 @@ int disk_mirror_set(struct disk_mirror *mirror, bool on, uint64_t ring_bytes, in
 
 static int put_record(struct mirror_ring *r, const struct disk_change *change)
 {
-	uint8_t head[CONTROL_DISK_RECORD_BYTES];
+	uint8_t head[CONTROL_DISK_RECORD_BYTES] = { 0 };
 	struct cursor c = cursor_over(head, sizeof(head));
 	struct ring_piece piece[2] = {
 		{ .data = head, .len = sizeof(head) },

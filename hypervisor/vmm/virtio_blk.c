@@ -221,7 +221,7 @@ static int erase_range(struct virtio_blk *b, uint64_t sector, uint32_t sectors)
 static int do_erase(struct virtio_blk *b)
 {
 	uint64_t total = b->chain.out_bytes - HEAD_BYTES;
-	uint8_t ranges[MAX_RANGES * RANGE_BYTES];
+	uint8_t ranges[MAX_RANGES * RANGE_BYTES] = { 0 };
 	struct cursor c = cursor_over(ranges, (size_t)MIN(total, sizeof(ranges)));
 	int status = STATUS_OK;
 
@@ -279,7 +279,7 @@ static int execute(struct virtio_blk *b)
 /* Inside: reads the head of the chain that was taken. False: it is none, the device broke. */
 static bool parse(struct virtio_blk *b)
 {
-	uint8_t head[HEAD_BYTES];
+	uint8_t head[HEAD_BYTES] = { 0 };
 	struct cursor c = cursor_over(head, sizeof(head));
 	uint64_t sector;
 

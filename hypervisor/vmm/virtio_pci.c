@@ -397,7 +397,7 @@ static const struct vm_device_ops device_ops = {
 /* 4.1.4: {cap_len, cfg_type, bar, id, padding, offset, length}, for NOTIFY a multiplier. */
 static int add_capability(struct pci_device *pci, uint8_t type, uint32_t offset, uint32_t length)
 {
-	uint8_t body[18];
+	uint8_t body[18] = { 0 };
 	struct cursor c = cursor_over(body, sizeof(body));
 	uint8_t len = type == CAPABILITY_NOTIFY ? 18 : 14;
 	int at;

@@ -58,7 +58,7 @@ static int write_u16(struct virtqueue *vq, uint64_t gpa, uint16_t v)
 static int read_descriptor(const struct virtqueue *vq, uint64_t table, uint32_t index,
 			   struct descriptor *ret)
 {
-	uint8_t raw[DESC_BYTES];
+	uint8_t raw[DESC_BYTES] = { 0 };
 	struct cursor c = cursor_over(raw, sizeof(raw));
 	int err = guest_read(vq->mem, table + (uint64_t)index * DESC_BYTES, raw, sizeof(raw));
 
@@ -183,7 +183,7 @@ int virtqueue_arm(struct virtqueue *vq)
 
 int virtqueue_push(struct virtqueue *vq, uint16_t head, uint32_t len)
 {
-	uint8_t raw[8];
+	uint8_t raw[8] = { 0 };
 	struct cursor c = cursor_over(raw, sizeof(raw));
 	int err;
 

@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Modules of the device model that stand on their own. The tests of whole devices link
+# everything: they drive the real bus, without KVM behind it.
+
+OBJECTS_test_virtqueue := hypervisor/vmm/virtqueue hypervisor/vmm/memory hypervisor/vmm/state \
+	base/cursor base/fault
+OBJECTS_test_net_addresses := hypervisor/vmm/net_addresses hypervisor/vmm/state base/cursor
+OBJECTS_test_net_hold := hypervisor/vmm/net_hold base/hist base/cursor
+OBJECTS_test_disk_mirror := hypervisor/vmm/disk_mirror base/ring base/cursor
