@@ -11,7 +11,7 @@
 static const uint8_t mac[6] = { 0x52, 0x54, 0, 0x77, 1, 0 };
 
 struct frame {
-	uint8_t bytes[128] = { 0 };
+	uint8_t bytes[128];
 	size_t len;
 };
 
