@@ -145,7 +145,8 @@ static int read_records(struct decoder *d, const uint8_t *raw, size_t raw_len, u
 	return 0;
 }
 
-/* The records as they were before compression: a view into the payload or into d->raw. */
+/* Puts the records into d->raw, as they were before compression; uncompressed ones stay
+ * where they are. */
 static int unpack(struct decoder *d, struct cursor *c, unsigned codec, uint32_t raw_len)
 {
 	size_t len = cursor_left(c);
@@ -157,7 +158,9 @@ static int unpack(struct decoder *d, struct cursor *c, unsigned codec, uint32_t 
 	if (raw_len > PROTO_PAYLOAD_MAX)
 		return refusal_set(&d->why, PROTO_TOO_LARGE, "records of %u bytes, the limit is %u",
 				   raw_len, PROTO_PAYLOAD_MAX);
-	r = codec_decompress(d->codecs[codec], cursor_get_view(c, len), len, d->raw, raw_len);
+	if (codec == CODEC_NONE && len == raw_len)
+		return 0;
+	r = codec_decompress(d->codecs[codec], c->pos, len, d->raw, raw_len);
 	if (r < 0)
 		return refusal_set(&d->why, PROTO_BAD_PAGES,
 				   "%zu bytes are not %u bytes of records by %s", len, raw_len,
@@ -181,7 +184,7 @@ int decode_pages(struct decoder *d, const void *payload, size_t len, decode_page
 	r = unpack(d, &c, codec, raw_len);
 	if (r < 0)
 		return r;
-	r = read_records(d, d->raw, raw_len, count);
+	r = read_records(d, codec == CODEC_NONE ? c.pos : d->raw, raw_len, count);
 	if (r < 0)
 		return r;
 	for (unsigned i = 0; i < count; i++) {

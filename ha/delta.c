@@ -8,13 +8,11 @@
 
 #include "base/cursor.h"
 
+#include <endian.h>
 #include <sys/mman.h>
 
 #define PAGE	 PROTO_PAGE_BYTES
 #define RUN_HEAD 4u
-/* A shorter equal stretch is carried along: cheaper than a run's head and its time. */
-#define BRIDGE 8u
-
 /* Eight bytes at a time; memcpy keeps it legal for any alignment and compiles to a load. */
 static uint64_t word_at(const uint8_t *p)
 {
@@ -34,13 +32,20 @@ static bool block_equal(const uint8_t *a, const uint8_t *b)
 	return !diff;
 }
 
+static uint64_t word_diff(const uint8_t *a, const uint8_t *b, unsigned at)
+{
+	return le64toh(word_at(a + at) ^ word_at(b + at));
+}
+
 /* The first byte at or after `at` that differs, or the page's size. */
 static unsigned next_change(const uint8_t *a, const uint8_t *b, unsigned at)
 {
-	while (at < PAGE && at % 8) {
-		if (a[at] != b[at])
-			return at;
-		at++;
+	if (at % 8) {
+		uint64_t diff = word_diff(a, b, at & ~7u) >> at % 8 * 8;
+
+		if (diff)
+			return at + (unsigned)__builtin_ctzll(diff) / 8;
+		at = (at | 7) + 1;
 	}
 	while (at < PAGE) {
 		uint64_t diff;
@@ -49,7 +54,7 @@ static unsigned next_change(const uint8_t *a, const uint8_t *b, unsigned at)
 			at += 64;
 			continue;
 		}
-		diff = word_at(a + at) ^ word_at(b + at);
+		diff = word_diff(a, b, at);
 		if (diff)
 			return at + (unsigned)__builtin_ctzll(diff) / 8;
 		at += 8;
@@ -57,27 +62,21 @@ static unsigned next_change(const uint8_t *a, const uint8_t *b, unsigned at)
 	return PAGE;
 }
 
-/* The end of a run that starts at `at`: before the first stretch of BRIDGE equal bytes. */
+/*
+ * The end of the run that starts at the changed byte `at`: before the first stretch of
+ * eight equal bytes. A shorter one is carried along, which costs less than the head and
+ * the time of another run. Word by word: `equal` counts the equal bytes just before `at`.
+ */
 static unsigned run_end(const uint8_t *a, const uint8_t *b, unsigned at)
 {
 	unsigned equal = 0;
 
-	for (; at < PAGE; at++) {
-		if (at % 8 == 0 && !equal)
-			while (at < PAGE) {
-				uint64_t diff = word_at(a + at) ^ word_at(b + at);
+	for (at &= ~7u; at < PAGE; at += 8) {
+		uint64_t diff = word_diff(a, b, at);
 
-				/* Every byte of the word differs: no byte of it is zero. */
-				if ((diff - UINT64_C(0x0101010101010101)) & ~diff &
-				    UINT64_C(0x8080808080808080))
-					break;
-				at += 8;
-			}
-		if (at == PAGE)
-			break;
-		equal = a[at] == b[at] ? equal + 1 : 0;
-		if (equal == BRIDGE)
-			return at + 1 - BRIDGE;
+		if (!diff || (equal && equal + (unsigned)__builtin_ctzll(diff) / 8 >= 8))
+			return at - equal;
+		equal = (unsigned)__builtin_clzll(diff) / 8;
 	}
 	return PAGE - equal;
 }

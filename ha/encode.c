@@ -193,9 +193,12 @@ static int make_room(struct encoder *e, unsigned len)
 /* The peer has `copy`: a delta, or nothing at all, may do. Else the whole page. */
 static void put_change(struct encoder *e, uint64_t gfn, const void *page, void *copy)
 {
-	uint8_t delta[DELTA_ROOM];
-	int len = delta_encode(copy, page, delta);
+	uint8_t now[PAGE], delta[DELTA_ROOM];
+	int len;
 
+	/* Should the page be changing, everything below means the same bytes. */
+	memcpy(now, page, PAGE);
+	len = delta_encode(copy, now, delta);
 	if (len == 0) {
 		e->counters.pages_same++;
 		return;
@@ -203,12 +206,11 @@ static void put_change(struct encoder *e, uint64_t gfn, const void *page, void *
 	if (len > 0) {
 		put_record(e, gfn, PROTO_PAGE_DELTA, delta, (unsigned)len);
 		e->counters.pages_delta++;
-		len = delta_apply(copy, delta, (size_t)len);
-		assert(len == 0);
-		return;
+	} else {
+		put_record(e, gfn, PROTO_PAGE_WHOLE, now, PAGE);
+		e->counters.pages_whole++;
 	}
-	memcpy(copy, put_record(e, gfn, PROTO_PAGE_WHOLE, page, PAGE), PAGE);
-	e->counters.pages_whole++;
+	memcpy(copy, now, PAGE);
 }
 
 static void put_zero(struct encoder *e, uint64_t gfn, void *copy)
