@@ -25,23 +25,6 @@
 #define FILE_NAME "record"
 #define TEMP_NAME "record.new"
 
-const char *record_role_name(enum record_role role)
-{
-	switch (role) {
-	case RECORD_NONE:
-		return "none";
-	case RECORD_ACTIVE:
-		return "active";
-	case RECORD_PRIMARY:
-		return "primary";
-	case RECORD_BACKUP:
-		return "backup";
-	case RECORD_STOPPED:
-		return "stopped";
-	}
-	return "unknown";
-}
-
 static bool is_role(uint8_t value)
 {
 	return value >= RECORD_ACTIVE && value <= RECORD_STOPPED;

@@ -147,7 +147,8 @@ enum role_action {
 	/* Write `record` with record_write(); answer PERSISTED or PERSIST_FAILED. */
 	ROLE_DO_PERSIST = 1 << 3,
 	/* Release epochs up to `release_epoch`, if clock_now_ns() < `release_before_ns` when
-	 * it is done; else skip it: the next echo asks again. Idempotent. */
+	 * it is done; else skip it: the next echo asks again. Idempotent. One that is not done
+	 * yet is void after HOLD, END_EPOCHS and RELEASE_ALL: epochs are numbered anew. */
 	ROLE_DO_RELEASE = 1 << 4,
 	/* Release everything held and let output flow: epoch_step(EPOCH_EV_STOP). */
 	ROLE_DO_RELEASE_ALL = 1 << 5,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What role.h tells people: the names of states and reasons, and the one word of P5. The texts
+ * What role.h and record.h tell people: the names of states and reasons, and the one word of P5. The texts
  * are stable: status, events, metrics and tests rely on them. Pure.
  */
 #include "ha/role.h"
@@ -39,6 +39,23 @@ static const struct {
 	[ROLE_WHY_SILENCE] = { "silence", "primary silent" },
 	[ROLE_WHY_SUPERSEDED] = { "superseded", "superseded" },
 };
+
+const char *record_role_name(enum record_role role)
+{
+	switch (role) {
+	case RECORD_NONE:
+		return "none";
+	case RECORD_ACTIVE:
+		return "active";
+	case RECORD_PRIMARY:
+		return "primary";
+	case RECORD_BACKUP:
+		return "backup";
+	case RECORD_STOPPED:
+		return "stopped";
+	}
+	return "unknown";
+}
 
 const char *role_state_name(enum role_state state)
 {
