@@ -33,9 +33,9 @@ static const uint32_t legal[ROLE_NR_STATES] = {
 void role_enter(struct role *role, enum role_state state, enum role_why why,
 		struct role_actions *ret)
 {
-	assert(legal[role->state] & (1u << state));
 	if (role->state == state && role->why == why)
 		return;
+	assert(legal[role->state] & (1u << state));
 	role->state = state;
 	role->why = why;
 	ret->set |= ROLE_DO_LOUD;
@@ -81,8 +81,7 @@ static void resume_pending(struct role *role, struct role_actions *ret)
 {
 	role->pending = false;
 	role->retry_ns = 0;
-	if (role->state != role->pending_state || role->why != role->pending_why)
-		role_enter(role, role->pending_state, role->pending_why, ret);
+	role_enter(role, role->pending_state, role->pending_why, ret);
 	ret->set |= role->pending_actions;
 	if (role->pending_actions & ROLE_DO_BEGIN_EPOCHS)
 		role->epochs_begun = true;

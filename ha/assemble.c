@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ha/assemble.h"
+
+#include <inttypes.h>
+#include <stdatomic.h>
+
+#include "base/fault.h"
+#include "disk-replica/apply.h"
+#include "disk-replica/log.h"
+#include "ha/decode.h"
+#include "ha/mailbox.h"
+#include "ha/pending.h"
+#include "ha/platform.h"
+
+struct assembler {
+	struct assemble_config config;
+	struct decoder *decoder;
+	bool direct; /* the first epoch: straight to the standby */
+	struct pending_epoch *epoch;
+	_Atomic uint64_t bytes_raw;
+};
+
+/* The primary did nothing wrong: this host cannot go on. */
+static int local_failure(struct assembler *a, int err, enum role_why reason_why,
+			 const struct reason *text, struct refusal *why)
+{
+	struct letter l = { .kind = LETTER_FAILED, .reason_why = reason_why, .why = *text };
+	bool disk = reason_why == ROLE_WHY_DISK_ERROR || reason_why == ROLE_WHY_NO_SPACE;
+
+	if (err == -ECANCELED)
+		return refusal_set(why, PROTO_INTERRUPTED, "the standby is being dropped");
+	mailbox_post(a->config.mailbox, &l);
+	return refusal_set(why, disk ? PROTO_DISK_FAILED : PROTO_NO_MEMORY, "%s", text->text);
+}
+
+static int take_page(void *opaque, const struct page_record *r)
+{
+	struct assembler *a = opaque;
+
+	a->epoch->pages++;
+	a->bytes_raw += PLATFORM_PAGE_BYTES;
+	return a->direct ? a->config.platform->ops->standby_page(a->config.platform, r) :
+			   pending_add(a->config.pending, a->epoch, r);
+}
+
+static int take_pages(struct assembler *a, const struct message *m, struct refusal *why)
+{
+	int r = decode_pages(a->decoder, m->tail, m->tail_len, take_page, a);
+	struct reason text;
+
+	if (r >= 0)
+		return 0;
+	if (decode_refusal(a->decoder)->code != PROTO_OK) {
+		*why = *decode_refusal(a->decoder);
+		return r;
+	}
+	if (r == -EFAULT)
+		return refusal_set(why, PROTO_BAD_PAGES, "a page where the VM has no memory");
+	reason_set(&text, -r, "epoch %" PRIu64 " does not fit: %s", m->epoch, strerror(-r));
+	return local_failure(a, r, ROLE_WHY_LOCAL_ERROR, &text, why);
+}
+
+static enum control_disk_op disk_op(uint16_t type)
+{
+	if (type == PROTO_DISK_FLUSH)
+		return CONTROL_DISK_FLUSH;
+	if (type == PROTO_DISK_DISCARD)
+		return CONTROL_DISK_DISCARD;
+	if (type == PROTO_DISK_ZEROES)
+		return CONTROL_DISK_ZEROES;
+	return CONTROL_DISK_WRITE;
+}
+
+/* A full log is emptied by commits; if it is full of this epoch alone, nothing helps. */
+static int log_record(struct assembler *a, uint64_t epoch, const struct disk_record *r,
+		      struct reason *text)
+{
+	int err = disk_log_append(a->config.log, epoch, r, text);
+
+	if (err == -ENOSPC) {
+		pending_wait_idle(a->config.pending);
+		err = disk_log_append(a->config.log, epoch, r, text);
+	}
+	return err;
+}
+
+static int take_disk(struct assembler *a, const struct message *m, struct refusal *why)
+{
+	struct disk_record r = { .op = disk_op(m->type), .disk = m->disk.disk,
+				 .offset = m->disk.offset, .length = m->disk.length,
+				 .data = m->tail_len ? m->tail : NULL };
+	struct reason text = { 0 };
+	int err;
+
+	if (m->type == PROTO_DISK_DATA && !a->direct)
+		return refusal_set(why, PROTO_UNEXPECTED, "disk data after the first epoch");
+	if (disk_record_check(&r, a->config.disks, a->config.nr_disks, &text))
+		return refusal_set(why, PROTO_BAD_PAYLOAD, "%s", text.text);
+	a->epoch->disk_ops++;
+	err = a->direct ? apply_record(a->config.apply, &r, &text) :
+			  log_record(a, m->epoch, &r, &text);
+	if (!err)
+		return 0;
+	return local_failure(a, err,
+			     err == -ENOSPC ? ROLE_WHY_NO_SPACE : ROLE_WHY_DISK_ERROR, &text,
+			     why);
+}
+
+static int check_end(const struct assembler *a, const struct message *m, struct refusal *why)
+{
+	const struct pending_epoch *e = a->epoch;
+
+	if (m->end.pages != e->pages || m->end.disk_ops != e->disk_ops)
+		return refusal_set(why, PROTO_BAD_DIGEST,
+				   "epoch %" PRIu64 " claims %" PRIu64 " pages and %" PRIu64
+				   " disk changes, %" PRIu64 " and %" PRIu64 " arrived",
+				   m->epoch, m->end.pages, m->end.disk_ops, e->pages,
+				   e->disk_ops);
+	if (!state_assembly_whole(&e->state) || m->end.state_bytes != e->state.total)
+		return refusal_set(why, PROTO_BAD_DIGEST,
+				   "epoch %" PRIu64 " claims %" PRIu64 " bytes of state, %u of %u "
+				   "arrived",
+				   m->epoch, m->end.state_bytes, e->state.have, e->state.total);
+	return 0;
+}
+
+static int take_end(struct assembler *a, const struct message *m, struct refusal *why)
+{
+	struct letter l = { .kind = LETTER_EPOCH_WHOLE, .session = a->config.session,
+			    .generation = a->config.generation, .epoch = m->epoch,
+			    .value = m->end.digest };
+	struct reason text;
+	int r = check_end(a, m, why);
+
+	if (r)
+		return r;
+	if (fault_at("assemble.end"))
+		return refusal_set(why, PROTO_INTERNAL, "fault point assemble.end");
+	if (a->config.log && !a->direct) {
+		r = disk_log_seal(a->config.log, m->epoch, &text);
+		if (r)
+			return refusal_set(why, PROTO_BAD_EPOCH, "%s", text.text);
+	}
+	a->epoch->digest = m->end.digest;
+	pending_complete(a->config.pending, a->epoch);
+	a->epoch = NULL;
+	a->direct = false;
+	mailbox_post(a->config.mailbox, &l);
+	return 0;
+}
+
+static int begin(struct assembler *a, uint64_t epoch, struct refusal *why)
+{
+	int r;
+
+	if (a->epoch && a->epoch->epoch == epoch)
+		return 0;
+	if (a->epoch)
+		return refusal_set(why, PROTO_BAD_EPOCH,
+				   "epoch %" PRIu64 " begins before %" PRIu64 " has ended", epoch,
+				   a->epoch->epoch);
+	r = pending_current(a->config.pending, epoch, &a->epoch);
+	return r ? refusal_set(why, PROTO_INTERRUPTED, "the standby is being dropped") : 0;
+}
+
+int assemble_frame(void *opaque, const struct message *m, struct refusal *why)
+{
+	struct assembler *a = opaque;
+	int r;
+
+	if (!frame_is_data(m->type) && m->type != PROTO_EPOCH_END &&
+	    m->type != PROTO_HASH_REQUEST)
+		return refusal_set(why, PROTO_UNEXPECTED, "%s on the bulk connection",
+				   proto_type_name(m->type));
+	r = begin(a, m->epoch, why);
+	if (r)
+		return r;
+	if (m->type == PROTO_PAGES)
+		return take_pages(a, m, why);
+	if (m->type == PROTO_STATE)
+		return state_assembly_add(&a->epoch->state, m, why);
+	if (m->type == PROTO_EPOCH_END)
+		return take_end(a, m, why);
+	if (m->type == PROTO_HASH_REQUEST) {
+		a->epoch->hashed = true;
+		a->epoch->memory_hash = m->hash.hash;
+		return 0;
+	}
+	if (!a->config.apply)
+		return refusal_set(why, PROTO_UNEXPECTED, "a disk change for a VM without disks");
+	return take_disk(a, m, why);
+}
+
+int assemble_open(const struct assemble_config *config, struct assembler **ret)
+{
+	struct decode_options o = { .nr_gfns = config->platform->nr_gfns,
+				    .codecs = config->codecs, .delta = config->delta };
+	struct assembler *a = calloc(1, sizeof(*a));
+	int r;
+
+	if (!a)
+		return -ENOMEM;
+	a->config = *config;
+	a->direct = true;
+	r = decode_open(&a->decoder, &o);
+	if (r) {
+		free(a);
+		return r;
+	}
+	*ret = a;
+	return 0;
+}
+
+void assemble_close(struct assembler *a)
+{
+	if (!a)
+		return;
+	decode_close(a->decoder);
+	free(a);
+}
+
+uint64_t assemble_bytes_raw(const struct assembler *a)
+{
+	return a->bytes_raw;
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The backup's side of the engine. backup.c carries out the role's actions and reads
+ * letters; takeover.c is the one path on which the standby comes to life. All on the main
+ * thread; frames arrive in assemble.h, epochs are committed in commit.h.
+ */
+#ifndef POLLUX_HA_BACKUP_H
+#define POLLUX_HA_BACKUP_H
+
+#include "disk-replica/format.h"
+#include "ha/engine.h"
+#include "ha/platform.h"
+
+struct acceptor;
+struct apply;
+struct assembler;
+struct commit;
+struct control;
+struct disk_log;
+struct link;
+struct pending;
+
+struct backup {
+	struct platform platform;
+	struct control *control; /* pollux-vmm's */
+	struct disk_info disks[DISK_MAX];
+	unsigned int nr_disks;
+	unsigned int nr_nics;
+
+	struct acceptor *acceptor; /* outlives the link: it owns what interrupts it */
+	struct link *link;
+	uint64_t session;
+	uint64_t beat_ns; /* the send time in the heartbeat that is being answered */
+	uint64_t whole_digest;
+
+	/* The standby; all NULL once it is dropped or runs. */
+	struct pending *pending;
+	struct disk_log *log;
+	struct apply *apply;
+	struct assembler *assembler;
+	struct commit *commit;
+
+	uint64_t last_arrived_ns;
+	uint64_t looked_ns;
+	bool standby_gone;
+};
+
+/* backup.c */
+void backup_drop_link(struct engine *e);
+
+/* takeover.c: commits what is whole, drops what is not, loads, announces, runs; then feeds
+ * TAKEN_OVER, or LOCAL_FAILURE and the guest has not run. */
+void backup_take_over(struct engine *e);
+
+#endif

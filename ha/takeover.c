@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Takeover: the generation is raised on disk already (role.h), so from here on this host
+ * alone may run the VM. The last whole epoch is committed, the partial one dropped (P2),
+ * the disks let go, the state loaded; the VM's addresses are announced; it runs.
+ */
+#include "ha/backup.h"
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "disk-replica/apply.h"
+#include "disk-replica/log.h"
+#include "ha/assemble.h"
+#include "ha/commit.h"
+#include "ha/pending.h"
+#include "hypervisor/control/control.h"
+#include "netbuf/announce.h"
+
+/* Every epoch that was acknowledged, and nothing else. */
+static int settle(struct backup *b, struct reason *why)
+{
+	struct apply *apply = b->apply;
+	int r;
+
+	pending_drop_unsealed(b->pending);
+	r = commit_finish(b->commit);
+	if (r)
+		return reason_set(why, -r, "an acknowledged epoch could not be committed: %s",
+				  strerror(-r));
+	if (b->log)
+		disk_log_drop_partial(b->log);
+	b->apply = NULL;
+	return apply ? apply_finish(apply, why) : 0;
+}
+
+static int bring_to_life(struct backup *b, struct reason *why)
+{
+	unsigned int frames = 0;
+	int r = settle(b, why);
+
+	if (!r && fault_at("takeover.load"))
+		r = reason_set(why, EIO, "fault point takeover.load");
+	if (!r)
+		r = b->platform.ops->standby_load(&b->platform, why);
+	if (r)
+		return r;
+	/* Best effort: a neighbour that misses it learns from the guest's own frames. */
+	netbuf_announce(b->control, b->nr_nics, &frames);
+	return b->platform.ops->standby_run(&b->platform, why);
+}
+
+void backup_take_over(struct engine *e)
+{
+	struct backup *b = e->side;
+	struct role_event ev = { .kind = ROLE_EV_TAKEN_OVER };
+	struct reason why = { 0 };
+	uint64_t decided = clock_now_ns();
+	int r;
+
+	e->stats.detect_ns = decided - e->role.heard_ns;
+	backup_drop_link(e);
+	r = bring_to_life(b, &why);
+	e->stats.takeover_ns = clock_now_ns() - decided;
+	e->stats.taken_over = !r;
+	if (r) {
+		ev.kind = ROLE_EV_LOCAL_FAILURE;
+		ev.why = ROLE_WHY_LOCAL_ERROR;
+		engine_event(e, "takeover-failed", "%s", why.text);
+	} else {
+		b->standby_gone = true;
+		engine_event(e, "takeover",
+			     "epoch %llu runs here; silence of %llu ms, takeover in %llu ms",
+			     (unsigned long long)e->role.acked,
+			     (unsigned long long)(e->stats.detect_ns / NS_PER_MS),
+			     (unsigned long long)(e->stats.takeover_ns / NS_PER_MS));
+	}
+	engine_feed(e, &ev);
+}
