@@ -32,7 +32,11 @@ LIBS_vmm := $(shell $(PKG_CONFIG) --libs json-c libseccomp 2>/dev/null)
 LIBS_ha := $(shell $(PKG_CONFIG) --libs openssl liblz4 libzstd zlib libxxhash json-c libsystemd \
 	2>/dev/null)
 LIBS_daemon := $(shell $(PKG_CONFIG) --libs openssl json-c libsystemd libmicrohttpd inih 2>/dev/null)
-LIBS_cli := $(shell $(PKG_CONFIG) --libs json-c inih 2>/dev/null) -lxlutil
+LIBS_cli := $(shell $(PKG_CONFIG) --libs json-c inih xlutil xenlight 2>/dev/null)
+
+# V=1 shows the commands.
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '  %-7s %s\n' $(1) $(2))
 
 .DEFAULT_GOAL := all
 .PHONY: all help deps check check-asan check-tsan fuzz lint bench drill demo install clean lab
@@ -53,34 +57,39 @@ help:
 
 $(O)/obj/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) -c $< -o $@
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CFLAGS_ALL) -c $< -o $@
 
 define archive_rule
 $(call archive,$(1)): $(call objects,$(1))
 	@mkdir -p $$(@D)
 	@rm -f $$@
-	ar rcs $$@ $$^
+	$(Q)ar rcs $$@ $$^
 endef
 $(foreach d,$(DIRS),$(eval $(call archive_rule,$(d))))
 
 $(O)/bin/pollux-vmm: $(O)/obj/hypervisor/vmm/main.o \
 		$(foreach d,hypervisor/vmm hypervisor/control base,$(call archive,$(d)))
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) $^ $(LIBS_vmm) -o $@
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LIBS_vmm) -o $@
 
 $(O)/bin/pollux-ha: $(O)/obj/ha/main.o \
 		$(foreach d,ha netbuf disk-replica hypervisor/xenctrl hypervisor/control base,$(call archive,$(d)))
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) $^ $(LIBS_ha) -o $@
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LIBS_ha) -o $@
 
 $(O)/bin/polluxd: $(O)/obj/tools/daemon/main.o \
-		$(foreach d,tools/daemon tools/common hypervisor/control base,$(call archive,$(d)))
+		$(foreach d,tools/daemon tools/common ha hypervisor/control base,$(call archive,$(d)))
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) $^ $(LIBS_daemon) -o $@
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LIBS_daemon) $(LIBS_ha) -o $@
 
 $(O)/bin/pollux: $(O)/obj/tools/cli/main.o $(foreach d,tools/cli tools/common base,$(call archive,$(d)))
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) $^ $(LIBS_cli) -o $@
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LIBS_cli) -o $@
 
 # Folders add what is their own (generated headers, the lab, tests) in a fragment.
 -include $(sort $(wildcard */*.mk */*/*.mk))

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdatomic.h>
 
+#include "base/blackbox.h"
 #include "base/fault.h"
 #include "disk-replica/apply.h"
 #include "disk-replica/log.h"
@@ -141,6 +142,7 @@ static int take_end(struct assembler *a, const struct message *m, struct refusal
 		if (r)
 			return refusal_set(why, PROTO_BAD_EPOCH, "%s", text.text);
 	}
+	blackbox_record("whole", m->epoch, a->epoch->pages);
 	a->epoch->digest = m->end.digest;
 	pending_complete(a->config.pending, a->epoch);
 	a->epoch = NULL;

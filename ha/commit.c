@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "base/blackbox.h"
 #include "base/fault.h"
 #include "disk-replica/apply.h"
 #include "ha/mailbox.h"
@@ -78,6 +79,8 @@ static void *run(void *opaque)
 		struct letter l = { .kind = LETTER_COMMITTED, .epoch = e->epoch };
 		struct reason why = { 0 };
 		int r = c->error ? c->error : apply_one(c, e, &why);
+
+		blackbox_record("commit", e->epoch, (uint64_t)-r);
 
 		if (r) {
 			if (!c->error)

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <sys/epoll.h>
 
+#include "base/blackbox.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "ha/local.h"
@@ -60,6 +61,8 @@ int engine_feed(struct engine *e, const struct role_event *ev)
 	e->role_next_ns = a.next_ns;
 	for (uint32_t left = a.set; left; left &= left - 1) {
 		enum role_action action = left & -left;
+
+		blackbox_record("act", action, a.epoch);
 
 		if (action == ROLE_DO_LOUD)
 			be_loud(e);
@@ -137,6 +140,30 @@ static struct json_object *status(struct engine *e)
 	return reply;
 }
 
+#define TRACE_ENTRIES 2000u
+
+/* The flight recorder's newest entries, for people and tests that ask what took how long. */
+static struct json_object *trace(void)
+{
+	struct json_object *reply = local_ok(), *list = json_object_new_array();
+	cleanup_free struct blackbox_entry *entry = calloc(TRACE_ENTRIES, sizeof(*entry));
+	size_t n = entry ? blackbox_read(entry, TRACE_ENTRIES) : 0;
+
+	for (size_t i = 0; i < n; i++) {
+		struct json_object *o = json_object_new_object();
+
+		json_object_object_add(o, "ns", json_object_new_uint64(entry[i].ns));
+		json_object_object_add(o, "what",
+				       json_object_new_string_len(
+					       entry[i].name, (int)strnlen(entry[i].name, 8)));
+		json_object_object_add(o, "a", json_object_new_uint64(entry[i].a));
+		json_object_object_add(o, "b", json_object_new_uint64(entry[i].b));
+		json_object_array_add(list, o);
+	}
+	json_object_object_add(reply, "trace", list);
+	return reply;
+}
+
 static struct json_object *answer(void *opaque, const char *verb, struct json_object *request)
 {
 	struct engine *e = opaque;
@@ -144,6 +171,8 @@ static struct json_object *answer(void *opaque, const char *verb, struct json_ob
 
 	if (!strcmp(verb, "status"))
 		return status(e);
+	if (!strcmp(verb, "trace"))
+		return trace();
 	reply = e->ops->command(e, verb, request);
 	arm_timer(e);
 	return reply ? reply : local_refusal("bad-request", "this side knows no such verb");
@@ -193,6 +222,15 @@ static int open_loop(struct engine *e)
 	return MIN(r, 0);
 }
 
+/* Beside the socket: SOCKET.blackbox. Going without is no reason to fail. */
+static void open_blackbox(const struct engine *e)
+{
+	char path[SETTINGS_PATH_MAX + 16];
+
+	snprintf(path, sizeof(path), "%s.blackbox", e->settings.socket);
+	blackbox_open(path);
+}
+
 static int open_shared(struct engine *e, struct reason *why)
 {
 	struct tls_settings tls = { .encryption = e->settings.encryption,
@@ -216,6 +254,7 @@ static int open_shared(struct engine *e, struct reason *why)
 		r = open_loop(e);
 	if (r)
 		return reason_set(why, -r, "the event loop: %s", strerror(-r));
+	open_blackbox(e);
 	local.loop = e->loop;
 	r = local_open(&local, &e->local);
 	return r ? reason_set(why, -r, "%s: %s", e->settings.socket, strerror(-r)) : 0;
@@ -224,6 +263,7 @@ static int open_shared(struct engine *e, struct reason *why)
 static void close_shared(struct engine *e)
 {
 	local_close(e->local);
+	blackbox_close();
 	sd_event_source_unref(e->timer);
 	sd_event_unref(e->loop);
 	mailbox_close(e->mailbox);

@@ -7,6 +7,7 @@
  *	{"verb": "unprotect", "force": bool, "reason": "..."}
  *	{"verb": "failover", "force": bool, "reason": "..."}
  *	{"verb": "rejoin", "generation": n} -> {"ok": true, "generation": n}	backup
+ *	{"verb": "trace"}	  -> {"ok": true, "trace": [{"ns", "what", "a", "b"}]}
  *	{"verb": "events"}	  -> {"event": {"time_ns", "vm", "kind", "text"}}, one by one
  * A refusal is {"ok": false, "code": "...", "error": "..."}.
  */

@@ -5,6 +5,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 
+#include "base/blackbox.h"
 #include "base/clock.h"
 #include "disk-replica/mirror.h"
 #include "ha/dial.h"
@@ -39,6 +40,7 @@ static void release(struct engine *e, const struct role_actions *a)
 	if (clock_now_ns() >= a->release_before_ns)
 		return; /* the next echo asks again */
 	r = netbuf_release(p->netbuf, a->release_epoch, a->release_before_ns, &done);
+	blackbox_record("release", a->release_epoch, r ? 0 : done.frames);
 	if (r && r != -ETIME)
 		engine_event(e, "release-failed", "output of epoch %llu stays held: %s",
 			     (unsigned long long)a->release_epoch, strerror(-r));

@@ -5,6 +5,7 @@
  */
 #include "ha/primary.h"
 
+#include "base/blackbox.h"
 #include "base/clock.h"
 #include "disk-replica/mirror.h"
 #include "ha/send.h"
@@ -51,6 +52,7 @@ static void checkpoint(struct engine *e, const struct epoch_actions *a)
 	assert(p->sender && a->slot < p->stage.nr_slots);
 	sender_cut(p->sender);
 	r = capture_epoch(&p->capture, a->epoch, &p->stage, slot, &steps);
+	blackbox_record("capture", a->epoch, steps.pause);
 	if (!r) {
 		sender_epoch(p->sender, slot);
 		stats_pause(&e->stats, &steps);
@@ -78,6 +80,7 @@ static void live_round(struct engine *e, uint64_t epoch)
 		fail(e, "the dirty set cannot be taken", r);
 		return;
 	}
+	blackbox_record("round", epoch, pages);
 	p->round_pending = true;
 	e->stats.live_rounds++;
 	sender_round(p->sender, epoch);
@@ -131,6 +134,7 @@ int primary_acked(struct engine *e, uint64_t epoch)
 	struct role_event acked = { .kind = ROLE_EV_ACK, .epoch = epoch };
 	int r;
 
+	blackbox_record("acked", epoch, 0);
 	acked.captured_ns = p->epoch.boundary_ns[epoch % EPOCH_MAX_IN_FLIGHT];
 	r = primary_epoch_feed(e, &ev, now);
 	if (r)

@@ -294,8 +294,10 @@ bool role_may_run_solo(const struct role *role)
 
 bool role_wants_backup(const struct role *role)
 {
-	return (role->state == ROLE_SOLO || role->state == ROLE_STALLED) && !role->connected &&
-	       !role->pending && !role->leaving;
+	if (role->connected || role->pending)
+		return false;
+	/* Told to leave, a stalled primary still needs the backup: to get the right back. */
+	return role->state == ROLE_STALLED || (role->state == ROLE_SOLO && !role->leaving);
 }
 
 /* The backup counts its silence from when it received the heartbeat, which was not before we

@@ -7,6 +7,7 @@
 #include <sys/eventfd.h>
 
 #include "base/bitmap.h"
+#include "base/blackbox.h"
 #include "base/clock.h"
 #include "disk-replica/copy.h"
 #include "disk-replica/mirror.h"
@@ -173,6 +174,7 @@ static int send_end(struct sender *s, const struct stage_slot *slot)
 	};
 	int r;
 
+	blackbox_record("end", slot->epoch, s->pages_sent);
 	mailbox_post(s->config.mailbox, &l);
 	r = send_message(s, &m);
 	if (!r)
@@ -196,6 +198,7 @@ static int do_epoch(struct sender *s, const struct stage_slot *slot)
 	int r;
 
 	assert(slot->epoch == s->open_epoch);
+	blackbox_record("encode", slot->epoch, slot->nr_pages);
 	r = s->config.mirror ? drain(s, slot->disk_limit) : 0;
 	for (uint64_t i = 0; !r && i < slot->nr_pages; i++)
 		r = encode_page(s->encoder, slot->gfn[i], slot->pages + i * PLATFORM_PAGE_BYTES);

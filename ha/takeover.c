@@ -6,6 +6,7 @@
  */
 #include "ha/backup.h"
 
+#include "base/blackbox.h"
 #include "base/clock.h"
 #include "base/fault.h"
 #include "disk-replica/apply.h"
@@ -38,10 +39,12 @@ static int bring_to_life(struct backup *b, struct reason *why)
 	unsigned int frames = 0;
 	int r = settle(b, why);
 
+	blackbox_record("settled", (uint64_t)-r, 0);
 	if (!r && fault_at("takeover.load"))
 		r = reason_set(why, EIO, "fault point takeover.load");
 	if (!r)
 		r = b->platform.ops->standby_load(&b->platform, why);
+	blackbox_record("loaded", (uint64_t)-r, 0);
 	if (r)
 		return r;
 	/* Best effort: a neighbour that misses it learns from the guest's own frames. */
