@@ -300,6 +300,44 @@ static void test_digest_notices(void **state)
 	expect_refusal(&in, &w, PROTO_BAD_DIGEST);
 }
 
+/* As many frames as were sent, but one of them is another one. */
+static void test_digest_names_content(void **state)
+{
+	struct frame_stream out = stream(0), in = stream(3), forger;
+	struct message m = write_message(0), end, back;
+	struct wire_frame w;
+
+	(void)state;
+	forger = out;
+	put(&out, &m, &w);
+	m.disk.offset++;
+	put(&forger, &m, &w);
+	assert_int_equal(get(&in, &w, &back, NULL), 0);
+	end = end_message(&out, 0);
+	put(&out, &end, &w);
+	expect_refusal(&in, &w, PROTO_BAD_DIGEST);
+}
+
+/* After a refusal, for whatever reason, even a right frame is too late. */
+static void test_refused_for_good(void **state)
+{
+	struct frame_stream out = stream(0), in = stream(3);
+	struct message m = write_message(0);
+	struct wire_frame good, bad;
+
+	(void)state;
+	put(&out, &m, &good);
+	bad = good;
+	bad.payload[0] ^= 1;
+	expect_refusal(&in, &bad, PROTO_BAD_CHECKSUM);
+	expect_refusal(&in, &good, PROTO_UNEXPECTED);
+	in = stream(3);
+	bad = good;
+	bad.header[0] ^= 1;
+	expect_refusal(&in, &bad, PROTO_BAD_MAGIC);
+	expect_refusal(&in, &good, PROTO_UNEXPECTED);
+}
+
 static struct message sample(uint16_t type)
 {
 	struct message m = { .type = type, .generation = 3 };
