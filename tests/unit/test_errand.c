@@ -88,10 +88,47 @@ static void test_errand(void **state)
 	expect_code(&s.why, PROTO_TLS_BAD_CERTIFICATE);
 }
 
+/* Raw bytes to a server without encryption: does it refuse them by that name? */
+static void expect_bytes(const char *bytes, size_t len, enum proto_code code)
+{
+	struct server s = { .host = &bare };
+	struct socket_address to = { .host = "127.0.0.1" };
+	struct tls_open_options o = { .side = TLS_CLIENT, .interrupt_fd = -1 };
+	struct tls_conn *c;
+	pthread_t t;
+	int fd;
+
+	listen_any(&s.listener, &to.port);
+	pthread_create(&t, NULL, serve, &s);
+	assert_int_equal(socket_dial(&to, SOON, &fd, NULL), 0);
+	assert_int_equal(tls_open(&c, bare.ctx, fd, &o, NULL), 0);
+	/* The server may hang up before it has all. */
+	tls_write(c, bytes, len, SOON, NULL);
+	tls_close(c);
+	pthread_join(t, NULL);
+	close(s.listener);
+	assert_true(s.r < 0);
+	expect_code(&s.why, code);
+}
+
+static void test_bad_requests(void **state)
+{
+	char *big = malloc(2 * PROTO_REQUEST_MAX);
+
+	(void)state;
+	memset(big, 'j', 2 * PROTO_REQUEST_MAX);
+	expect_bytes(big, 2 * PROTO_REQUEST_MAX, PROTO_TOO_LARGE);
+	free(big);
+	expect_bytes("{}\0more", 7, PROTO_BAD_PAYLOAD);
+	expect_bytes("{", 1, PROTO_CLOSED);
+	expect_bytes("", 0, PROTO_CLOSED);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_errand),
+		cmocka_unit_test(test_bad_requests),
 	};
 
 	if (openssl_missing())

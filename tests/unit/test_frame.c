@@ -528,11 +528,18 @@ static void test_text(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_round_trip),     cmocka_unit_test(test_every_bit),
-		cmocka_unit_test(test_order),	       cmocka_unit_test(test_generation),
-		cmocka_unit_test(test_header_fields),  cmocka_unit_test(test_epochs),
-		cmocka_unit_test(test_digest_notices), cmocka_unit_test(test_messages),
-		cmocka_unit_test(test_message_limits), cmocka_unit_test(test_text),
+		cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_every_bit),
+		cmocka_unit_test(test_order),
+		cmocka_unit_test(test_generation),
+		cmocka_unit_test(test_header_fields),
+		cmocka_unit_test(test_epochs),
+		cmocka_unit_test(test_digest_notices),
+		cmocka_unit_test(test_digest_names_content),
+		cmocka_unit_test(test_refused_for_good),
+		cmocka_unit_test(test_messages),
+		cmocka_unit_test(test_message_limits),
+		cmocka_unit_test(test_text),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

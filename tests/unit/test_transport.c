@@ -315,6 +315,31 @@ static void test_refused(void **state)
 	close_ends(&e);
 }
 
+/* A backup refuses in the middle of a stream that it no longer reads: the reason arrives. */
+static void test_last_words(void **state)
+{
+	(void)state;
+	for (int tls = 0; tls < 2; tls++) {
+		struct ends e = tls ? good_ends(&alpha, &beta) : good_ends(&bare, &bare);
+		struct message data = disk_write(0, pattern, 100000), got;
+		struct message no = { .type = PROTO_REFUSE,
+				      .generation = 1,
+				      .refuse = { .code = PROTO_DISK_FAILED, .generation = 1 } };
+
+		for (int i = 0; i < 3; i++)
+			assert_int_equal(transport_send(e.near, &data, SOON, NULL), 0);
+		assert_int_equal(transport_flush(e.near, SOON, NULL), 0);
+		assert_int_equal(transport_send(e.far, &no, SOON, NULL), 0);
+		transport_finish(e.far, clock_now_ns() + 50 * NS_PER_MS);
+		transport_close(e.far);
+		e.far = NULL;
+		assert_int_equal(transport_recv(e.near, SOON, &got, &e.near_why), 0);
+		assert_int_equal(got.type, PROTO_REFUSE);
+		assert_int_equal(got.refuse.code, PROTO_DISK_FAILED);
+		close_ends(&e);
+	}
+}
+
 static void test_deadline_keeps_the_place(void **state)
 {
 	struct ends e = good_ends(&bare, &bare);
@@ -450,6 +475,7 @@ int main(void)
 		cmocka_unit_test(test_greet),
 		cmocka_unit_test(test_bad_choices),
 		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_last_words),
 		cmocka_unit_test(test_deadline_keeps_the_place),
 		cmocka_unit_test(test_shutdown),
 		cmocka_unit_test(test_send_deadline),
