@@ -6,7 +6,7 @@
  */
 #include "tests/sim/sim.h"
 
-void backup_part(struct world *w, struct host *h, const struct message *m)
+int backup_part(struct world *w, struct host *h, const struct message *m)
 {
 	struct role_event ev = { .kind = ROLE_EV_EPOCH_WHOLE, .generation = m->generation,
 				 .epoch = m->epoch };
@@ -14,8 +14,7 @@ void backup_part(struct world *w, struct host *h, const struct message *m)
 
 	h->parts[m->part] = (struct snapshot){ .epoch = m->epoch, .n = m->n, .state = m->state,
 					       .instance = m->instance };
-	if (m->part == last)
-		engine_role(w, h, &ev);
+	return m->part == last ? engine_role(w, h, &ev) : 0;
 }
 
 void backup_drop(struct host *h)
@@ -48,6 +47,7 @@ void backup_take_over(struct world *w, struct host *h)
 
 	if (w->mutation == MUTATE_COMMIT_PARTIAL)
 		memcpy(h->whole, h->parts, sizeof(h->whole));
-	ev.m.n = world_chance(w, 10) && !w->faults_end;
+	ev.m.n = world_chance(w, 10) && !w->faults_end; /* a second fault */
+	w->lost_allowed |= ev.m.n;
 	world_after(w, NS_PER_MS + world_random(w, 20 * NS_PER_MS), &ev);
 }

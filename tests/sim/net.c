@@ -140,7 +140,7 @@ static void from_connection(struct world *w, struct host *h, const struct messag
 		disconnected(w, h);
 		return;
 	case MSG_PART:
-		backup_part(w, h, m);
+		checked(w, h, backup_part(w, h, m));
 		return;
 	case MSG_ACK:
 		acknowledged(w, h, m);

@@ -185,7 +185,7 @@ int engine_role(struct world *w, struct host *h, const struct role_event *ev);
 int engine_epoch(struct world *w, struct host *h, const struct epoch_event *ev);
 
 /* backup.c */
-void backup_part(struct world *w, struct host *h, const struct message *m);
+int backup_part(struct world *w, struct host *h, const struct message *m);
 void backup_take_over(struct world *w, struct host *h);
 void backup_drop(struct host *h);
 

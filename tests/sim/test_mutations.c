@@ -32,6 +32,8 @@ int main(void)
 	unsigned int missed = 0;
 	static struct world w;
 
+	setvbuf(stdout, NULL, _IOLBF, 0); /* an assertion must not swallow the story */
+
 	for (size_t i = 0; i < ARRAY_SIZE(mutations); i++) {
 		uint64_t seed = 1, tried = 0;
 

@@ -21,6 +21,8 @@ int main(void)
 	unsigned int failures = 0;
 	static struct world w;
 
+	setvbuf(stdout, NULL, _IOLBF, 0); /* an assertion must not swallow the story */
+
 	w.trace = number("TRACE", 0);
 	for (uint64_t seed = first; seed < first + count && failures < 10; seed++) {
 		sim_run(&w, seed, MUTATE_NOTHING);

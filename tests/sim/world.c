@@ -155,6 +155,9 @@ void world_open(struct world *w, uint64_t seed, enum mutation mutation)
 	struct queue *queue = w->queue ? w->queue : calloc(1, sizeof(*queue));
 	bool trace = w->trace;
 
+	while (queue->nr)
+		free(pop(queue));
+	queue->orders = 0;
 	memset(w, 0, sizeof(*w));
 	w->queue = queue;
 	w->trace = trace;
