@@ -274,7 +274,8 @@ int link_get(struct link_table *t, uint32_t domid, struct link **ret, struct rea
 	pthread_mutex_lock(&t->lock);
 	link = choose(t, domid);
 	if (link) {
-		link->domid = domid;
+		if (link->domid != domid) /* then nobody uses it */
+			link->domid = domid;
 		link->users++;
 	}
 	pthread_mutex_unlock(&t->lock);

@@ -30,7 +30,7 @@
 #define LINK_PAGE_BYTES	 (UINT64_C(1) << LINK_PAGE_SHIFT)
 
 struct link {
-	/* Guarded by link_table.lock. */
+	/* Guarded by link_table.lock; domid changes only while users is 0. */
 	uint32_t domid;
 	unsigned int users;
 	/* Guarded by lock; also stable while users is 0 and the table is locked. */
