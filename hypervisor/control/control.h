@@ -90,8 +90,12 @@ enum control_op {
 	 * u64 offset, u64 length, data for WRITE}; at most CONTROL_DISK_DATA_MAX bytes of data.
 	 */
 	CONTROL_DISK_MIRROR,
-	/* {} -> {}: from now on this connection receives {u32 control_state, u32 control_reason}
-	 * whenever the state changes, and no replies. */
+	/*
+	 * {} -> {}: from now on this connection receives {u32 control_state, u32 control_reason},
+	 * at once and whenever the VM stops (pauses are not told), and no replies. A VM that
+	 * has ended, and is to be destroyed then, stays as it is while anyone watches; so a
+	 * watcher can take what is left and closes the connection when it has.
+	 */
 	CONTROL_WATCH,
 };
 
@@ -140,6 +144,9 @@ struct control_call {
 	struct reason *why;
 };
 int control_call(struct control *c, const struct control_call *call, struct cursor *ret_reply);
+/* Holds the connection over several calls of one thread, or until a reply is copied. */
+void control_lock(struct control *c);
+void control_unlock(struct control *c);
 /* For calls without request or reply. */
 int control_simple(struct control *c, enum control_op op);
 /* The descriptor, to poll after CONTROL_WATCH. */

@@ -192,9 +192,9 @@ static void port_write(void *context, uint16_t port, unsigned int len, uint32_t 
 		config_write(bus, (bus->address & ~3u) | (port & 3u), len, value);
 	else if (port == PORT_ADDRESS && len == 4)
 		bus->address = value;
-	else if (port == POWER_RESET_PORT && len == 1)
-		power_reset_write(bus->vm, (uint8_t)value);
 	pthread_mutex_unlock(&bus->lock);
+	if (port == POWER_RESET_PORT && len == 1)
+		power_reset_write(bus->vm, (uint8_t)value);
 }
 
 /* --- building ---------------------------------------------------------------------------- */

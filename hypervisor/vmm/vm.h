@@ -32,7 +32,6 @@
 #include "hypervisor/vmm/gate.h"
 #include "hypervisor/vmm/memory.h"
 
-struct acpi;
 struct boot;
 struct chip_state;
 struct console;
@@ -43,7 +42,10 @@ struct disk_mirror;
 struct io_bus;
 struct net_hold;
 struct pci_bus;
+struct power;
+struct rtc;
 struct run;
+struct serial;
 struct vcpu;
 
 #define VM_RUN_DIR_MAX 80u /* so that /console fits into sun_path */
@@ -60,6 +62,7 @@ struct vm {
 	unsigned int domid;
 	char run_dir[VM_RUN_DIR_MAX];
 	bool standby;
+	bool built; /* vm_open() came to its end */
 
 	int kvm_fd; /* /dev/kvm */
 	int fd;	    /* the KVM VM */
@@ -67,11 +70,14 @@ struct vm {
 	struct export_area export;
 	struct gate gate;
 	struct vm_device *devices; /* in the order of vm_add_device() */
+	struct vm_device *to_start; /* first one that was not started yet (the control lock) */
 
 	struct vcpu *vcpu; /* config.nr_vcpus of them */
 	struct io_bus *io;
 	struct pci_bus *pci;
-	struct acpi *acpi;
+	struct power *power;
+	struct rtc *rtc;
+	struct serial *serial;
 	struct chip_state *chips;
 	struct dirty *dirty;
 	struct boot *boot;
@@ -87,8 +93,11 @@ struct vm {
 /* Takes config over, also when it fails. */
 int vm_open(const struct vm_options *options, struct vm_config *config, struct vm **ret,
 	    struct reason *why);
-/* Starts devices and vCPU threads; a standby's vCPUs wait. */
+/* Starts devices and vCPU threads. A standby's vCPUs wait, and its devices are started by
+ * whoever lets it run for the first time. */
 int vm_start(struct vm *vm, struct reason *why);
+/* Starts the devices that are not started; after a failure it may be called again. */
+int vm_start_devices(struct vm *vm);
 /* Stops and joins all threads of the VM and frees it. NULL is fine. */
 void vm_close(struct vm *vm);
 
