@@ -1,11 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The flight recorder keeps the newest events, whole and in order. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <cmocka.h>
+#include "tests/lib/test.h"
 
 #include "base/blackbox.h"
 #include "base/err.h"
@@ -63,7 +58,7 @@ int main(void)
 	if (fd < 0)
 		return 1;
 	close(fd);
-	r = cmocka_run_group_tests(tests, NULL, NULL);
+	r = test_main(tests);
 	unlink(path);
 	return r;
 }

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The backup's uncommitted epochs: only sealed ones are seen (P2), the bound holds back or
+ * refuses, and a takeover drops what is not sealed.
+ */
+#include <pthread.h>
+#include "tests/lib/test.h"
+
+#include "base/err.h"
+#include "ha/pending.h"
+
+#define LIMIT (4u << 20)
+
+static void add_pages(struct pending *p, struct pending_epoch *e, unsigned int n)
+{
+	uint8_t page[4096];
+
+	for (unsigned int i = 0; i < n; i++) {
+		struct page_record r = { .gfn = e->epoch * 1000 + i, .kind = PROTO_PAGE_WHOLE,
+					 .bytes = page, .len = sizeof(page) };
+
+		memset(page, (int)(e->epoch + i), sizeof(page));
+		assert_int_equal(pending_add(p, e, &r), 0);
+	}
+}
+
+static void arrive(struct pending *p, uint64_t epoch, unsigned int pages)
+{
+	struct pending_epoch *e;
+
+	assert_int_equal(pending_current(p, epoch, &e), 0);
+	add_pages(p, e, pages);
+	pending_complete(p, e);
+}
+
+static void records_come_back_in_order(void **state)
+{
+	struct pending *p;
+	struct pending_epoch *e;
+	struct pending_iter it;
+	struct page_record r;
+	unsigned int n = 0;
+
+	(void)state;
+	assert_int_equal(pending_open(LIMIT, &p), 0);
+	arrive(p, 7, 300);
+	assert_true(pending_seal(p, 7));
+	e = pending_take(p);
+	assert_int_equal(e->epoch, 7);
+	it = pending_records(e);
+	while (pending_next(&it, &r)) {
+		assert_int_equal(r.gfn, 7000 + n);
+		assert_int_equal(r.len, 4096);
+		assert_int_equal(r.bytes[4095], (uint8_t)(7 + n));
+		n++;
+	}
+	assert_int_equal(n, 300);
+	pending_release(p, e);
+	assert_int_equal(pending_bytes(p), 0);
+	pending_close(p);
+}
+
+static void only_sealed_is_taken(void **state)
+{
+	struct pending *p;
+	struct pending_epoch *e;
+
+	(void)state;
+	assert_int_equal(pending_open(LIMIT, &p), 0);
+	arrive(p, 1, 1);
+	arrive(p, 2, 1);
+	assert_false(pending_seal(p, 3));
+	assert_true(pending_seal(p, 1));
+	assert_int_equal(pending_current(p, 3, &e), 0);
+	add_pages(p, e, 1);
+	pending_drop_unsealed(p); /* the takeover: 2 is whole and 3 partial, neither was acked */
+	assert_false(pending_seal(p, 2));
+	e = pending_take(p);
+	assert_int_equal(e->epoch, 1);
+	pending_release(p, e);
+	assert_null(pending_take(p));
+	pending_close(p);
+}
+
+static void an_epoch_that_fills_the_bound_is_refused(void **state)
+{
+	struct pending *p;
+	struct pending_epoch *e;
+	uint8_t page[4096] = { 0 };
+	struct page_record r = { .kind = PROTO_PAGE_WHOLE, .bytes = page, .len = sizeof(page) };
+	int err = 0;
+
+	(void)state;
+	assert_int_equal(pending_open(LIMIT, &p), 0);
+	assert_int_equal(pending_current(p, 1, &e), 0);
+	for (unsigned int i = 0; i < 2000 && !err; i++)
+		err = pending_add(p, e, &r);
+	assert_int_equal(err, -EFBIG);
+	assert_true(pending_bytes(p) <= LIMIT);
+	pending_close(p);
+}
+
+static void *commit_one(void *opaque)
+{
+	struct pending_epoch *e = pending_take(opaque);
+
+	pending_release(opaque, e);
+	return NULL;
+}
+
+/* The receiver waits at the bound while there is something to commit, then goes on. */
+static void a_slow_commit_holds_back_the_receiver(void **state)
+{
+	struct pending *p;
+	struct pending_epoch *e;
+	pthread_t commit;
+
+	(void)state;
+	assert_int_equal(pending_open(LIMIT, &p), 0);
+	arrive(p, 1, 900);
+	assert_int_equal(pending_current(p, 2, &e), 0);
+	assert_true(pending_seal(p, 1));
+	assert_int_equal(pthread_create(&commit, NULL, commit_one, p), 0);
+	add_pages(p, e, 900);
+	pthread_join(commit, NULL);
+	assert_true(pending_bytes(p) <= LIMIT);
+	pending_close(p);
+}
+
+static void frames_of_two_epochs_do_not_mix(void **state)
+{
+	struct pending *p;
+	struct pending_epoch *e;
+
+	(void)state;
+	assert_int_equal(pending_open(LIMIT, &p), 0);
+	assert_int_equal(pending_current(p, 1, &e), 0);
+	assert_int_equal(pending_current(p, 2, &e), -EPROTO);
+	pending_drop_all(p);
+	assert_int_equal(pending_current(p, 1, &e), -ECANCELED);
+	pending_close(p);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(records_come_back_in_order),
+		cmocka_unit_test(only_sealed_is_taken),
+		cmocka_unit_test(an_epoch_that_fills_the_bound_is_refused),
+		cmocka_unit_test(a_slow_commit_holds_back_the_receiver),
+		cmocka_unit_test(frames_of_two_epochs_do_not_mix),
+	};
+
+	return test_main(tests);
+}
