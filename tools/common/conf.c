@@ -11,7 +11,7 @@
 #define MIB	      (UINT64_C(1) << 20)
 #define GIB	      (UINT64_C(1) << 30)
 
-enum kind { TEXT, NAME, PATH, ADDRESS, ENCRYPTION, DURATION, SIZE, NUMBER, MODE, CODEC };
+enum kind { TEXT, NAME, PATH, ADDRESS, ENCRYPTION, DURATION, SIZE, NUMBER, MODE, CODEC, SWITCH };
 
 /* One row a key: where its value goes, and between what limits. */
 struct key {
@@ -52,6 +52,7 @@ static const struct key protection_keys[] = {
 	{ "protection", "stage", SIZE, PROTECTION(stage_bytes), MIB, 1024 * GIB },
 	{ "protection", "max_in_flight", NUMBER, PROTECTION(max_in_flight), 1, 4 },
 	{ "protection", "hold_limit", SIZE, PROTECTION(hold_limit_bytes), 256 * KIB, 16 * GIB },
+	{ "protection", "oracle", SWITCH, PROTECTION(oracle), 0, 0 },
 	{ "protection", "disk_ring", SIZE, PROTECTION(disk_ring_bytes), MIB, 16 * GIB },
 };
 
@@ -110,21 +111,25 @@ static int set_choice(const struct key *k, const char *value, void *ret, struct 
 	static const char *const modes[] = { "remus", "kemari", NULL };
 	static const char *const codecs[] = { "lz4", "zstd", "zlib", "none", NULL };
 	static const char *const encryptions[] = { "required", "off", NULL };
-	bool encryption = k->kind == ENCRYPTION;
-	const char *const *choice = encryption ? encryptions : k->kind == MODE ? modes : codecs;
+	static const char *const switches[] = { "on", "off", NULL };
+	bool text = k->kind == MODE || k->kind == CODEC;
+	const char *const *choice = k->kind == ENCRYPTION ? encryptions
+				    : k->kind == SWITCH	  ? switches
+				    : k->kind == MODE	  ? modes
+							  : codecs;
 
 	for (unsigned int i = 0; choice[i]; i++) {
 		if (strcmp(choice[i], value))
 			continue;
-		if (!encryption)
+		if (text)
 			return set_text(k, value, ret, why);
 		*(bool *)ret = i == 0;
 		return 0;
 	}
-	return reason_set(why, EINVAL, "%s: \"%s\", expected %s", k->name, value,
-			  encryption	    ? "required or off"
-			  : k->kind == MODE ? "remus or kemari"
-					    : "lz4, zstd, zlib or none");
+	return reason_set(why, EINVAL, "%s: \"%.60s\", expected %s%s%s%s%s%s%s", k->name, value,
+			  choice[0], choice[2] ? ", " : " or ", choice[1], choice[2] ? ", " : "",
+			  choice[2] ?: "", choice[2] ? " or " : "",
+			  choice[2] ? choice[3] ?: "" : "");
 }
 
 static void describe(enum kind kind, uint64_t v, char *ret, size_t room)
@@ -175,6 +180,7 @@ static int set_key(const struct key *k, const char *value, void *base, struct re
 	case ADDRESS:
 		return set_address(k, value, at, why);
 	case ENCRYPTION:
+	case SWITCH:
 	case MODE:
 	case CODEC:
 		return set_choice(k, value, at, why);

@@ -29,6 +29,7 @@ struct conf_protection {
 	uint64_t max_in_flight;
 	uint64_t hold_limit_bytes;
 	uint64_t disk_ring_bytes;
+	bool oracle; /* compare all memory on both sides at every epoch: a test */
 };
 
 struct conf_peer {

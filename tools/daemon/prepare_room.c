@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tools/daemon/prepare_room.h"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+
+#include "tools/common/json.h"
+#include "tools/common/text.h"
+#include "tools/daemon/daemon.h"
+
+#define MARGIN_BYTES (UINT64_C(96) << 20) /* of the two processes, beyond the guest's memory */
+#define MAX_DISKS    8u
+#define MAX_BYTES    (UINT64_C(1) << 50)
+
+static int read_available(uint64_t *ret)
+{
+	FILE *f = fopen("/proc/meminfo", "re");
+	unsigned long long kib;
+	char line[128];
+	int r = -EIO;
+
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "MemAvailable: %llu kB", &kib) == 1) {
+			*ret = kib << 10;
+			r = 0;
+		}
+	if (f)
+		fclose(f);
+	return r;
+}
+
+static const char *check_memory(struct json_object *request, struct reason *why)
+{
+	uint64_t wanted = json_number(request, "memory_bytes", 0) + MARGIN_BYTES, available;
+	char a[32], b[32];
+
+	if (read_available(&available) < 0 || available >= wanted)
+		return NULL;
+	reason_set(why, ENOMEM, "%s of memory are available, the standby needs %s",
+		   text_size(available, a, sizeof(a)), text_size(wanted, b, sizeof(b)));
+	return "no-memory";
+}
+
+static const char *make_disk(const char *path, uint64_t bytes, struct reason *why)
+{
+	cleanup_close int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	int e;
+
+	if (fd < 0) {
+		e = errno;
+		reason_set(why, e,
+			   e == ENOENT ? "disk %s: its folder does not exist; make it"
+				       : "disk %s: %s",
+			   path, strerror(e));
+		return e == ENOENT ? "no-folder" : "failed";
+	}
+	if (ftruncate(fd, (off_t)bytes) == 0)
+		return NULL;
+	e = errno;
+	unlink(path);
+	reason_set(why, e, "disk %s of %llu bytes: %s", path, (unsigned long long)bytes,
+		   strerror(e));
+	return "no-space";
+}
+
+static int size_of(int fd, uint64_t *ret)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (S_ISBLK(st.st_mode))
+		return ioctl(fd, BLKGETSIZE64, ret) < 0 ? -errno : 0;
+	if (!S_ISREG(st.st_mode))
+		return -ENOTBLK;
+	*ret = (uint64_t)st.st_size;
+	return 0;
+}
+
+/* pollux-vmm and a standby's pollux-ha hold a lock on each disk they have open. */
+static bool is_locked(int fd)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+	return fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+}
+
+static const char *check_disk(const char *path, uint64_t bytes, struct reason *why)
+{
+	cleanup_close int fd = open(path, O_RDWR | O_CLOEXEC);
+	uint64_t have;
+	int r;
+
+	if (fd < 0 && errno == ENOENT)
+		return make_disk(path, bytes, why);
+	r = fd < 0 ? -errno : size_of(fd, &have);
+	if (r < 0) {
+		reason_set(why, -r, "disk %s: %s", path, strerror(-r));
+		return "failed";
+	}
+	if (have != bytes) {
+		reason_set(why, EINVAL, "disk %s has %llu bytes, the primary's has %llu", path,
+			   (unsigned long long)have, (unsigned long long)bytes);
+		return "wrong-size";
+	}
+	if (is_locked(fd)) {
+		reason_set(why, EBUSY, "disk %s is in use by another process", path);
+		return "in-use";
+	}
+	return NULL;
+}
+
+static bool is_named(struct json_object *request, const char *path)
+{
+	struct json_object *list = json_member(json_member(request, "config"), "disks");
+
+	if (!json_object_is_type(list, json_type_array))
+		return false;
+	for (size_t i = 0; i < json_object_array_length(list); i++)
+		if (!strcmp(json_text(json_object_array_get_idx(list, i), "path", ""), path))
+			return true;
+	return false;
+}
+
+const char *prepare_check_room(struct daemon *d, struct json_object *request, struct reason *why)
+{
+	const char *code = check_memory(request, why);
+	struct json_object *disks;
+
+	(void)d;
+	if (code)
+		return code;
+	if (json_get_array(request, "disks", &disks, why) < 0)
+		return "bad-request";
+	if (json_object_array_length(disks) > MAX_DISKS) {
+		reason_set(why, EINVAL, "%zu disks, at most %u", json_object_array_length(disks),
+			   MAX_DISKS);
+		return "bad-request";
+	}
+	for (size_t i = 0; !code && i < json_object_array_length(disks); i++) {
+		struct json_object *disk = json_object_array_get_idx(disks, i);
+		const char *path = json_text(disk, "path", "");
+		uint64_t bytes = json_number(disk, "bytes", 0);
+
+		/* The peer is a known host, and yet: only what the VM itself names (P4). */
+		if (*path != '/' || !bytes || bytes > MAX_BYTES || !is_named(request, path)) {
+			reason_set(why, EINVAL,
+				   "disk %zu: \"%.100s\" of %llu bytes is none of the "
+				   "configuration's",
+				   i, path, (unsigned long long)bytes);
+			return "bad-request";
+		}
+		code = check_disk(path, bytes, why);
+	}
+	return code;
+}

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tools/daemon/status.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "tools/common/json.h"
+#include "tools/daemon/vm.h"
+#include "tools/daemon/watch.h"
+
+/* What pollux-ha says and is passed on as it is; null where it says nothing. */
+static const char *const passed_on[] = {
+	"generation", "epoch",	     "epochs_committed", "interval_ns", "encryption", "mode",
+	"codec",      "lag_ns",	     "lag_bytes",	 "lag_epochs",	"pause_ns",   "hold_ns",
+	"hold_bytes", "dirty_pages", "bytes_raw",	 "bytes_wire",	"steps_ns",   "copy",
+	"takeover",   "timeout_ns",  "oracle",		 "live_rounds",
+};
+
+static const char *state_word(const struct vm *vm)
+{
+	if (vm->standby)
+		return "standby";
+	switch (vm->state) {
+	case CONTROL_RUNNING:
+		return "running";
+	case CONTROL_PAUSED:
+		return "paused";
+	case CONTROL_STOPPED:
+		return "stopped";
+	}
+	return "unknown";
+}
+
+/* Why the VM is not protected although it has, or had, a pollux-ha. */
+static void describe_silence(const struct guard *g, uint64_t now, char *ret, size_t room)
+{
+	const char *role = json_text(g->status, "role", "");
+
+	if (g->trouble[0])
+		snprintf(ret, room, "%s", g->trouble);
+	else if (!g->wanted && !strcmp(role, "active"))
+		snprintf(ret, room, "took over: no backup");
+	else if (!g->wanted)
+		snprintf(ret, room, "never asked for");
+	else if (!g->status)
+		snprintf(ret, room, "starting");
+	else
+		snprintf(ret, room, "no answer from pollux-ha for %" PRIu64 " s",
+			 (now - g->status_at_ns) / NS_PER_S);
+}
+
+static const char *short_reason(struct json_object *status, const char *word)
+{
+	static const char prefix[] = "not protected: ";
+	const char *reason = json_text(status, "reason", NULL);
+
+	if (reason && *reason)
+		return reason;
+	return strncmp(word, prefix, sizeof(prefix) - 1) ? word : word + sizeof(prefix) - 1;
+}
+
+static void put_word(struct json_object *o, const struct vm *vm, bool fresh, uint64_t now)
+{
+	const struct guard *g = &vm->guard;
+	bool protected = fresh && json_flag(g->status, "protected");
+	char reason[220], word[256];
+
+	if (protected) {
+		json_add_string(o, "word", "protected");
+		json_add_bool(o, "protected", true);
+		json_add_null(o, "reason");
+		return;
+	}
+	if (fresh)
+		snprintf(reason, sizeof(reason), "%s",
+			 short_reason(g->status, json_text(g->status, "word", "unknown")));
+	else
+		describe_silence(g, now, reason, sizeof(reason));
+	snprintf(word, sizeof(word), "not protected: %s", reason);
+	json_add_string(o, "word", word);
+	json_add_bool(o, "protected", false);
+	json_add_string(o, "reason", reason);
+}
+
+/* The age of the last commit goes on growing after pollux-ha measured it. */
+static void age_lag(struct json_object *o, uint64_t age)
+{
+	struct json_object *lag = json_member(o, "lag_ns");
+	uint64_t now;
+
+	if (lag && !json_get_u64(lag, "now", &now, NULL))
+		json_add_u64(lag, "now", now + age);
+}
+
+/* Under the lock. */
+static struct json_object *make_one(const struct vm *vm, uint64_t now)
+{
+	const struct guard *g = &vm->guard;
+	uint64_t age = now - g->status_at_ns;
+	bool fresh = g->wanted && g->status && !g->trouble[0] && age <= WATCH_FRESH_NS;
+	struct json_object *o = json_object_new_object();
+
+	json_add_string(o, "name", vm->name);
+	json_add_string(o, "uuid", vm->uuid);
+	json_add_u64(o, "domid", vm->domid);
+	json_add_string(o, "vm_state", state_word(vm));
+	json_add_u64(o, "memory_bytes", vm_memory_bytes(vm));
+	json_add_u64(o, "vcpus", json_number(vm->config, "vcpus", 1));
+	put_word(o, vm, fresh, now);
+	json_add_string(o, "role",
+			json_text(g->status, "role",
+				  g->wanted ? (g->primary ? "primary" : "backup") : NULL));
+	json_add_string(o, "state", json_text(fresh ? g->status : NULL, "state", NULL));
+	json_add_string(o, "peer", g->wanted ? json_text(g->status, "peer", g->peer) : NULL);
+	for (size_t i = 0; i < ARRAY_SIZE(passed_on); i++)
+		json_add_copy(o, passed_on[i], g->status);
+	age_lag(o, age);
+	if (g->status)
+		json_add_u64(o, "status_age_ns", age);
+	else
+		json_add_null(o, "status_age_ns");
+	return o;
+}
+
+static struct json_object *make_top(struct daemon *d)
+{
+	struct json_object *o = json_object_new_object();
+	uint64_t wall = clock_wall_ns();
+	char time[40];
+
+	json_add_u64(o, "schema_version", STATUS_SCHEMA_VERSION);
+	json_add_string(o, "host", d->conf.name);
+	json_add_string(o, "time", text_time(wall, time, sizeof(time)));
+	json_add_u64(o, "time_ns", wall);
+	return o;
+}
+
+struct json_object *status_make(struct daemon *d, const char *name)
+{
+	struct json_object *top = make_top(d), *vms = json_object_new_array();
+	uint64_t now = clock_now_ns();
+	bool found = !name;
+
+	daemon_lock(d);
+	for (struct vm *vm = d->vms; vm; vm = vm->next) {
+		if (vm->gone || (name && strcmp(vm->name, name)))
+			continue;
+		json_object_array_add(vms, make_one(vm, now));
+		found = true;
+	}
+	daemon_unlock(d);
+	json_add(top, "vms", vms);
+	if (found)
+		return top;
+	json_object_put(top);
+	return NULL;
+}
+
+struct json_object *status_list(struct daemon *d)
+{
+	static const char *const keys[] = { "name",	    "uuid",  "domid", "vm_state",
+					    "memory_bytes", "vcpus", "word" };
+	struct json_object *all = status_make(d, NULL), *top = make_top(d);
+	struct json_object *vms = json_object_new_array(), *from = json_member(all, "vms");
+
+	for (size_t i = 0; i < json_object_array_length(from); i++) {
+		struct json_object *o = json_object_new_object();
+
+		for (size_t k = 0; k < ARRAY_SIZE(keys); k++)
+			json_add_copy(o, keys[k], json_object_array_get_idx(from, i));
+		json_object_array_add(vms, o);
+	}
+	json_object_put(all);
+	json_add(top, "vms", vms);
+	return top;
+}

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Verbs about protection: protect, unprotect, failover, status. */
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "ha/record.h"
+#include "tools/common/json.h"
+#include "tools/common/version.h"
+#include "tools/daemon/events.h"
+#include "tools/daemon/guard.h"
+#include "tools/daemon/paths.h"
+#include "tools/daemon/status.h"
+#include "tools/daemon/verbs.h"
+#include "tools/daemon/verbs_find.h"
+#include "tools/daemon/vm.h"
+
+#define ORDER_NS (30 * NS_PER_S)
+#define END_NS	 (10 * NS_PER_S)
+
+static void list_peers(const struct conf *conf, char *ret, size_t room)
+{
+	size_t len = 0;
+
+	ret[0] = '\0';
+	for (unsigned int i = 0; i < conf->nr_peers && len < room; i++)
+		len += (size_t)snprintf(ret + len, room - len, "%s%s", i ? ", " : "",
+					conf->peer[i].name);
+}
+
+static const struct conf_peer *find_host(struct daemon *d, struct json_object *request,
+					 struct verb_reply *reply)
+{
+	const char *host = json_text(request, "host", "");
+	const struct conf_peer *peer = conf_find_peer(&d->conf, host);
+	char known[200];
+
+	if (peer)
+		return peer;
+	list_peers(&d->conf, known, sizeof(known));
+	if (!strcmp(host, d->conf.name))
+		verb_refuse(reply, "unknown-host", "%s is this host itself; known peers: %s", host,
+			    known[0] ? known : "none");
+	else
+		verb_refuse(reply, "unknown-host",
+			    "host \"%.64s\" is not in pollux.conf; known peers: %s. Add a section "
+			    "[peer %.64s] with its address",
+			    host, known[0] ? known : "none", host);
+	return NULL;
+}
+
+static int take_options(struct daemon *d, struct json_object *request, struct conf_protection *ret,
+			struct reason *why)
+{
+	struct json_object *options = json_member(request, "options");
+	int r = 0;
+
+	*ret = d->conf.protection;
+	if (!options)
+		return 0;
+	if (!json_object_is_type(options, json_type_object))
+		return reason_set(why, EINVAL, "\"options\" is no object");
+	json_object_object_foreach(options, key, value)
+	{
+		if (!json_object_is_type(value, json_type_string))
+			return reason_set(why, EINVAL, "option \"%.60s\" is no text", key);
+		r = conf_protection_set(ret, key, json_object_get_string(value), why);
+		if (r < 0)
+			return r;
+	}
+	return conf_protection_check(ret, why);
+}
+
+static bool may_protect(struct daemon *d, struct vm *vm, struct verb_reply *reply)
+{
+	struct record rec;
+	struct reason why;
+	int r;
+
+	if (vm->standby)
+		verb_refuse(reply, "standby", "VM %s is the standby of %s: it is protected there",
+			    vm->name, vm->guard.peer);
+	else if (vm->guard.wanted && vm->guard.primary)
+		verb_refuse(reply, "already-protected",
+			    "VM %s is already protected to %s; pollux unprotect %s ends that",
+			    vm->name, vm->guard.peer, vm->name);
+	else if (vm->state == CONTROL_STOPPED)
+		verb_refuse(reply, "stopped", "VM %s has stopped; destroy and create it first",
+			    vm->name);
+	if (reply->code)
+		return false;
+	r = record_read(path_state_dir(&d->conf, vm->name).text, &rec, &why);
+	if (r < 0 && r != -ENOENT)
+		verb_refuse(reply, "refused", "%s", why.text);
+	return !reply->code;
+}
+
+void verb_protect(struct daemon *d, struct json_object *request, struct verb_reply *reply)
+{
+	struct vm *vm = verb_find_vm(d, request, reply);
+	const struct conf_peer *peer = vm ? find_host(d, request, reply) : NULL;
+	struct conf_protection protection;
+	struct guard_start s = { .primary = true, .protection = &protection, .listen_fd = -1 };
+	struct reason why;
+
+	if (!peer || !may_protect(d, vm, reply))
+		return;
+	if (take_options(d, request, &protection, &why) < 0) {
+		verb_refuse(reply, "bad-request", "%s", why.text);
+		return;
+	}
+	/* The pollux-ha of a takeover that is over: it has nothing left to do. */
+	if (vm->guard.wanted)
+		guard_end(d, vm);
+	s.peer = peer->name;
+	s.peer_address = peer->address;
+	if (guard_start(d, vm, &s, &why) < 0) {
+		verb_refuse(reply, "failed", "%s", why.text);
+		return;
+	}
+	events_add(d, vm->name, "protect", "protection to %s asked for", peer->name);
+}
+
+static bool is_guarded(struct vm *vm, struct verb_reply *reply)
+{
+	if (vm->guard.wanted)
+		return true;
+	verb_refuse(reply, "not-protected", "VM %s is not protected; pollux protect %s HOST begins",
+		    vm->name, vm->name);
+	return false;
+}
+
+static bool check_force(struct json_object *request, struct verb_reply *reply)
+{
+	if (!json_flag(request, "force") || json_text(request, "reason", "")[0])
+		return true;
+	verb_refuse(reply, "bad-request", "--force needs --reason TEXT: it is logged");
+	return false;
+}
+
+/* pollux-ha's own refusal, with one of our codes. */
+static void pass_refusal(struct json_object *answer, struct verb_reply *reply)
+{
+	static const char *const known[] = { "unsafe",	"timeout",	 "busy",
+					     "refused", "not-protected", "bad-request" };
+	const char *code = json_text(answer, "code", "");
+
+	verb_refuse(reply, "failed", "%s", json_text(answer, "error", "pollux-ha refuses"));
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+		if (!strcmp(known[i], code))
+			reply->code = known[i];
+}
+
+static bool order(struct daemon *d, struct vm *vm, struct json_object *request,
+		  struct verb_reply *reply)
+{
+	cleanup_json struct json_object *o = json_object_new_object(), *answer = NULL;
+	struct reason why;
+
+	json_add_copy(o, "verb", request);
+	json_add_bool(o, "force", json_flag(request, "force"));
+	json_add_string(o, "reason", json_text(request, "reason", ""));
+	if (!process_alive(&vm->guard.process) && vm->guard.primary &&
+	    guard_restart(d, vm, &why) < 0)
+		verb_refuse(reply, "failed", "%s", why.text);
+	else if (guard_call(d, vm->name, o, ORDER_NS, &answer, &why) < 0)
+		verb_refuse(reply, "failed", "%s", why.text);
+	else if (!json_flag(answer, "ok"))
+		pass_refusal(answer, reply);
+	return !reply->code;
+}
+
+void verb_unprotect(struct daemon *d, struct json_object *request, struct verb_reply *reply)
+{
+	struct vm *vm = verb_find_vm(d, request, reply);
+
+	if (!vm || !is_guarded(vm, reply) || !check_force(request, reply))
+		return;
+	if (!vm->guard.primary) {
+		verb_refuse(reply, "refused",
+			    "%s: protection ends on the primary; pollux unprotect %s on %s",
+			    vm->standby ? "this is the standby" : "the VM took over here", vm->name,
+			    vm->guard.peer);
+		return;
+	}
+	if (!order(d, vm, request, reply))
+		return;
+	process_wait(&vm->guard.process, clock_now_ns() + END_NS);
+	guard_end(d, vm);
+	events_add(d, vm->name, "unprotect", "protection ended%s%.200s",
+		   json_flag(request, "force") ? " by force: " : "",
+		   json_flag(request, "force") ? json_text(request, "reason", "") : "");
+}
+
+void verb_failover(struct daemon *d, struct json_object *request, struct verb_reply *reply)
+{
+	struct vm *vm = verb_find_vm(d, request, reply);
+
+	if (!vm || !is_guarded(vm, reply) || !check_force(request, reply))
+		return;
+	if (order(d, vm, request, reply))
+		events_add(d, vm->name, "failover", "asked for%s%.200s",
+			   json_flag(request, "force") ? " by force: " : "",
+			   json_flag(request, "force") ? json_text(request, "reason", "") : "");
+}
+
+void verb_status(struct daemon *d, struct json_object *request, struct verb_reply *reply)
+{
+	const char *name = json_text(request, "vm", NULL);
+
+	reply->o = status_make(d, name);
+	if (!reply->o)
+		verb_refuse(reply, "unknown-vm",
+			    "VM %s does not exist on %s; pollux vm list shows "
+			    "those that do",
+			    name, d->conf.name);
+}
+
+void verb_version(struct daemon *d, struct json_object *request, struct verb_reply *reply)
+{
+	(void)request;
+	reply->o = json_object_new_object();
+	json_add_string(reply->o, "version", POLLUX_VERSION);
+	json_add_string(reply->o, "host", d->conf.name);
+}

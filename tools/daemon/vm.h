@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The VMs of this host: a table of pollux-vmm processes, each with its pollux-ha if it has
+ * one (guard.h). What a restart needs is in RUN/vm/DOMID/vm.json.
+ *
+ * Who changes what: a worker that holds the VM's name (worker.h) starts and ends processes;
+ * the loop alone frees. So a worker may keep a pointer as long as it holds the name.
+ */
+#ifndef POLLUX_DAEMON_VM_H
+#define POLLUX_DAEMON_VM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "hypervisor/control/control.h"
+#include "tools/daemon/daemon.h"
+#include "tools/daemon/process.h"
+
+struct json_object;
+struct ipc;
+
+/* pollux-ha of a VM. Fields of the second half belong to the loop. */
+struct guard {
+	bool wanted; /* polluxd keeps it running */
+	bool primary;
+	char peer[TEXT_NAME_MAX + 1];
+	struct process process;
+	unsigned int restarts;
+	uint64_t retry_at_ns;	    /* not before; 0: at once */
+	struct json_object *status; /* what it said last, or NULL; under the lock */
+	uint64_t status_at_ns;
+	char trouble[200]; /* why it does not run, for status */
+
+	struct ipc *poll, *stream;
+	sd_event_source *poll_source, *stream_source;
+	uint64_t asked_at_ns; /* 0: no question is open */
+	uint64_t connect_at_ns;
+};
+
+struct vm {
+	struct daemon *daemon;
+	struct vm *next;
+	char name[TEXT_NAME_MAX + 1];
+	char uuid[37];
+	uint32_t domid;
+	struct process vmm;
+	struct json_object *config; /* as it was given; never changed */
+	bool standby;		    /* waits for a takeover */
+	bool gone;		    /* nobody finds it any more; the loop frees it */
+	enum control_state state;
+	struct guard guard;
+
+	struct control *watch; /* the loop's */
+	sd_event_source *watch_source;
+	uint64_t watch_at_ns;
+};
+
+/* Under the lock. NULL: none. */
+struct vm *vm_find(struct daemon *d, const char *name);
+
+struct vm_start {
+	struct json_object *config;
+	bool standby;
+};
+/* Workers, the name taken. Starts pollux-vmm and waits until it serves. */
+int vm_start(struct daemon *d, const struct vm_start *s, struct vm **ret, struct reason *why);
+/* Ends both processes and forgets the VM. Its disks stay. */
+void vm_end(struct daemon *d, struct vm *vm);
+/* Presses the power button. */
+int vm_press_power(struct daemon *d, struct vm *vm, struct reason *why);
+/* Its standby has taken over: it is an ordinary VM from now on. */
+void vm_becomes_active(struct daemon *d, struct vm *vm);
+
+/* Before the loop runs: finds what a polluxd before us has left running. */
+void vm_adopt_all(struct daemon *d);
+/* The loop: frees. */
+void vm_free(struct vm *vm);
+
+/* Checks what polluxd itself uses of a configuration; pollux-vmm checks the rest. */
+int vm_check_config(struct json_object *config, struct reason *why);
+uint64_t vm_memory_bytes(const struct vm *vm);
+
+#endif

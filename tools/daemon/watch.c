@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tools/daemon/watch.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "base/ipc.h"
+#include "base/log.h"
+#include "tools/common/json.h"
+#include "tools/daemon/events.h"
+#include "tools/daemon/guard.h"
+#include "tools/daemon/guard_poll.h"
+#include "tools/daemon/paths.h"
+#include "tools/daemon/vm.h"
+#include "tools/daemon/worker.h"
+
+#define RETRY_NS     NS_PER_S
+#define NAME_WAIT_NS (60 * NS_PER_S)
+
+/* What a worker is told about a VM: its name and which one of that name. */
+struct job {
+	char name[TEXT_NAME_MAX + 1];
+	uint32_t domid;
+	enum control_reason reason;
+};
+
+static struct vm *find_job(struct daemon *d, const struct job *job)
+{
+	struct vm *vm;
+
+	daemon_lock(d);
+	vm = vm_find(d, job->name);
+	daemon_unlock(d);
+	return vm && vm->domid == job->domid ? vm : NULL;
+}
+
+static void start_job(struct daemon *d, struct vm *vm, worker_fn *fn, enum control_reason reason)
+{
+	struct job *job = calloc(1, sizeof(*job));
+
+	if (!job)
+		return;
+	memcpy(job->name, vm->name, sizeof(job->name));
+	job->domid = vm->domid;
+	job->reason = reason;
+	if (worker_run(d, fn, job) < 0)
+		free(job); /* the next look tries again */
+}
+
+/* --- a VM has stopped by itself ---------------------------------------------------------- */
+
+static const char *action_of(struct vm *vm, enum control_reason reason)
+{
+	switch (reason) {
+	case CONTROL_POWEROFF:
+		return json_text(vm->config, "on_poweroff", "destroy");
+	case CONTROL_REBOOT:
+		return json_text(vm->config, "on_reboot", "restart");
+	case CONTROL_CRASH:
+		return json_text(vm->config, "on_crash", "destroy");
+	case CONTROL_DESTROY:
+		return "destroy";
+	}
+	return "destroy";
+}
+
+static const char *word_of(enum control_reason reason)
+{
+	static const char *const words[] = { "has powered off", "wants to reboot", "has crashed",
+					     "was destroyed" };
+
+	return (unsigned int)reason < ARRAY_SIZE(words) ? words[reason] : "has stopped";
+}
+
+/* The backup must not take a VM over that has stopped by itself. */
+static bool leave_protection(struct daemon *d, struct vm *vm, const char *why_text)
+{
+	cleanup_json struct json_object *request = json_object_new_object(), *reply = NULL;
+	bool was = vm->guard.wanted && vm->guard.primary;
+	struct reason why;
+
+	if (!was)
+		return false;
+	json_add_string(request, "verb", "unprotect");
+	json_add_bool(request, "force", false);
+	json_add_string(request, "reason", why_text);
+	if (guard_call(d, vm->name, request, 10 * NS_PER_S, &reply, &why) < 0 ||
+	    !json_flag(reply, "ok"))
+		events_add(d, vm->name, "unprotect.failed", "%s",
+			   reply ? json_text(reply, "error", "refused") : why.text);
+	guard_end(d, vm);
+	return true;
+}
+
+static void restart(struct daemon *d, struct vm *vm)
+{
+	struct json_object *config = json_copy(vm->config);
+	struct vm_start s = { .config = config };
+	struct reason why;
+	struct vm *again;
+
+	vm_end(d, vm);
+	if (vm_start(d, &s, &again, &why) < 0)
+		events_add(d, json_text(config, "name", "-"), "vm.failed",
+			   "does not start again: %s", why.text);
+	else
+		events_add(d, again->name, "vm.restarted", "runs as domain %u", again->domid);
+	json_object_put(config);
+}
+
+static void stopped_work(struct daemon *d, void *arg)
+{
+	cleanup_free struct job *job = arg;
+	struct vm *vm;
+	const char *action;
+
+	if (worker_take_name(d, job->name, clock_now_ns() + NAME_WAIT_NS) < 0)
+		return;
+	vm = find_job(d, job);
+	if (!vm)
+		goto out;
+	action = action_of(vm, job->reason);
+	events_add(d, vm->name, "vm.stopped", "%s; action: %s", word_of(job->reason), action);
+	if (leave_protection(d, vm, "the VM has stopped"))
+		events_add(d, vm->name, "unprotected",
+			   "protection has ended with the run of the VM; protect it again");
+	if (!strcmp(action, "restart"))
+		restart(d, vm);
+	else if (strcmp(action, "preserve"))
+		vm_end(d, vm);
+out:
+	worker_drop_name(d, job->name);
+}
+
+/* --- its process has ended ---------------------------------------------------------------- */
+
+static void vmm_died_work(struct daemon *d, void *arg)
+{
+	cleanup_free struct job *job = arg;
+	struct vm *vm;
+	char words[160];
+
+	if (worker_take_name(d, job->name, clock_now_ns() + NAME_WAIT_NS) < 0)
+		return;
+	vm = find_job(d, job);
+	if (vm && !process_alive(&vm->vmm)) {
+		struct path log = path_under(d->conf.log_dir, "%s-vmm.log", vm->name);
+		bool again = !vm->standby && !vm->guard.wanted &&
+			     !strcmp(action_of(vm, CONTROL_CRASH), "restart");
+
+		process_last_words(log.text, words, sizeof(words));
+		events_add(d, vm->name, "vm.died", "pollux-vmm has ended: %s",
+			   words[0] ? words : "without a word");
+		if (again)
+			restart(d, vm);
+		else
+			vm_end(d, vm);
+	}
+	worker_drop_name(d, job->name);
+}
+
+static void guard_died_work(struct daemon *d, void *arg)
+{
+	cleanup_free struct job *job = arg;
+	struct vm *vm;
+
+	if (worker_take_name(d, job->name, clock_now_ns() + NAME_WAIT_NS) < 0)
+		return;
+	vm = find_job(d, job);
+	if (vm)
+		guard_died(d, vm);
+	worker_drop_name(d, job->name);
+}
+
+static void active_work(struct daemon *d, void *arg)
+{
+	cleanup_free struct job *job = arg;
+	struct vm *vm;
+
+	if (worker_take_name(d, job->name, clock_now_ns() + NAME_WAIT_NS) < 0)
+		return;
+	vm = find_job(d, job);
+	if (vm && vm->standby) {
+		vm_becomes_active(d, vm);
+		events_add(d, vm->name, "takeover", "runs here now, taken over from %s",
+			   vm->guard.peer);
+	}
+	worker_drop_name(d, job->name);
+}
+
+/* --- watching ----------------------------------------------------------------------------- */
+
+static void drop_watch(struct vm *vm)
+{
+	vm->watch_source = sd_event_source_disable_unref(vm->watch_source);
+	control_close(vm->watch);
+	vm->watch = NULL;
+}
+
+static int on_watch(sd_event_source *source, int fd, uint32_t revents, void *user)
+{
+	struct vm *vm = user;
+	struct daemon *d = vm->daemon;
+	uint8_t message[64];
+	ssize_t len = recv(fd, message, sizeof(message), MSG_DONTWAIT);
+	struct cursor c = cursor_over(message, len > 0 ? (size_t)len : 0);
+	uint32_t state, reason;
+
+	(void)source, (void)revents;
+	if (len < 0 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	state = cursor_get_u32(&c);
+	reason = cursor_get_u32(&c);
+	if (len <= 0 || !cursor_ok(&c) || state > CONTROL_STOPPED || reason > CONTROL_DESTROY) {
+		drop_watch(vm);
+		return 0;
+	}
+	daemon_lock(d);
+	vm->state = (enum control_state)state;
+	daemon_unlock(d);
+	if (state == CONTROL_STOPPED && reason != CONTROL_DESTROY && !vm->gone)
+		start_job(d, vm, stopped_work, (enum control_reason)reason);
+	return 0;
+}
+
+static void start_watch(struct daemon *d, struct vm *vm)
+{
+	struct path dir = path_vm_dir(&d->conf, vm->domid);
+	uint64_t now = clock_now_ns();
+
+	if (vm->watch || now < vm->watch_at_ns)
+		return;
+	vm->watch_at_ns = now + RETRY_NS;
+	if (control_connect(dir.text, &vm->watch) < 0)
+		return;
+	if (control_simple(vm->watch, CONTROL_WATCH) < 0 ||
+	    sd_event_add_io(d->loop, &vm->watch_source, control_fd(vm->watch), EPOLLIN, on_watch,
+			    vm) < 0)
+		drop_watch(vm);
+}
+
+void watch_stop(struct vm *vm)
+{
+	drop_watch(vm);
+	guard_poll_stop(vm);
+}
+
+static void look_at(struct daemon *d, struct vm *vm)
+{
+	bool taken;
+
+	daemon_lock(d);
+	taken = worker_name_taken(d, vm->name);
+	daemon_unlock(d);
+	start_watch(d, vm);
+	guard_poll(d, vm);
+	if (taken)
+		return; /* somebody works on it: what is dead now may be so on purpose */
+	if (!process_alive(&vm->vmm))
+		start_job(d, vm, vmm_died_work, CONTROL_CRASH);
+	else if (vm->guard.wanted && clock_now_ns() >= vm->guard.retry_at_ns &&
+		 !process_alive(&vm->guard.process))
+		start_job(d, vm, guard_died_work, CONTROL_CRASH);
+	else if (vm->standby && guard_is_active(vm))
+		start_job(d, vm, active_work, CONTROL_CRASH);
+}
+
+static void free_gone(struct daemon *d)
+{
+	struct vm *gone = NULL;
+
+	daemon_lock(d);
+	for (struct vm **at = &d->vms; *at;) {
+		struct vm *vm = *at;
+
+		/* A worker that still holds the name may hold the pointer. */
+		if (!vm->gone || worker_name_taken(d, vm->name)) {
+			at = &vm->next;
+			continue;
+		}
+		*at = vm->next;
+		vm->next = gone;
+		gone = vm;
+	}
+	daemon_unlock(d);
+	while (gone) {
+		struct vm *next = gone->next;
+
+		watch_stop(gone);
+		vm_free(gone);
+		gone = next;
+	}
+}
+
+void watch_all(struct daemon *d)
+{
+	struct vm *first;
+
+	free_gone(d);
+	/* The list changes under the lock, but only at its head, and the loop alone frees. */
+	daemon_lock(d);
+	first = d->vms;
+	daemon_unlock(d);
+	for (struct vm *vm = first; vm; vm = vm->next)
+		if (!vm->gone)
+			look_at(d, vm);
+}
