@@ -231,7 +231,8 @@ static inline int guest_wait(struct guest_device *d, unsigned int q, uint32_t *r
 	if (guest_read(&d->vm->memory, gq->used + 4 + 8u * (gq->seen % GUEST_QUEUE_SIZE), element,
 		       sizeof(element)))
 		abort();
-	gq->seen++;
+	/* As a driver with the event index: an interrupt for the next one, please. */
+	guest_put16(d, gq->avail + 4 + 2u * GUEST_QUEUE_SIZE, ++gq->seen);
 	if (ret_len)
 		*ret_len = element[1];
 	return (int)element[0];
@@ -249,10 +250,8 @@ static inline bool guest_wait_status(struct guest_device *d, uint8_t bit)
 	return true;
 }
 
-/* Vector `v` has been raised; clears it. */
-static inline bool guest_interrupted(struct guest_device *d, unsigned int v)
+static inline bool guest_take_pending(struct guest_device *d, uint64_t bit)
 {
-	uint64_t bit = UINT64_C(1) << v;
 	bool raised;
 
 	pthread_mutex_lock(&d->v->pci.msix_lock);
@@ -260,6 +259,19 @@ static inline bool guest_interrupted(struct guest_device *d, unsigned int v)
 	d->v->pci.pending &= ~bit;
 	pthread_mutex_unlock(&d->v->pci.msix_lock);
 	return raised;
+}
+
+/* Waits until vector `v` is raised, and clears it. The used index comes before it. */
+static inline bool guest_interrupted(struct guest_device *d, unsigned int v)
+{
+	uint64_t deadline = clock_now_ns() + GUEST_WAIT_NS;
+
+	while (!guest_take_pending(d, UINT64_C(1) << v)) {
+		if (clock_now_ns() > deadline)
+			return false;
+		poll(NULL, 0, 1);
+	}
+	return true;
 }
 
 /* The device's saved state, as a checkpoint takes it. Returns its length. */
