@@ -105,7 +105,9 @@ enum role_event_kind {
 	ROLE_EV_HEARTBEAT,
 	/* Backup: all frames of `epoch` at `generation` are here and checked. */
 	ROLE_EV_EPOCH_WHOLE,
-	/* Backup: the primary connects anew, from the start, at `generation`. */
+	/* Backup: the primary connects anew, from the start, at `generation` ("prepare"). Only
+	 * while the one who asked still waits for the answer, and in the order of asking: the
+	 * standby is dropped, so an old request must not be served after a new connection. */
 	ROLE_EV_RETURNED,
 	/* Backup: the primary asks us to hand over (unprotect, or it cannot go on: `why`). */
 	ROLE_EV_LEAVE,

@@ -136,9 +136,14 @@ static int returned(struct role *role, const struct role_event *ev, uint64_t now
 	if (highest >= UINT64_MAX - 2)
 		return -EPROTO;
 	switch (role->state) {
-	case ROLE_WAITING:
 	case ROLE_FILLING:
 	case ROLE_ARMED:
+		/* It has connected at our generation since: this is an old request, and what
+		 * we hold may be the last there is. */
+		if (ev->generation < role->own.generation)
+			return -ESTALE;
+		__attribute__((fallthrough));
+	case ROLE_WAITING:
 	case ROLE_HANDED_OVER:
 		role->connected = false;
 		role->heard_ns = now_ns;

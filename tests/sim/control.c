@@ -99,6 +99,9 @@ void control_prepare(struct world *w, struct host *h, const struct message *m)
 {
 	struct role_event returned = { .kind = ROLE_EV_RETURNED, .generation = m->generation };
 
+	if (m->n <= h->served)
+		return; /* whoever asked this has given up waiting, and asked again */
+	h->served = m->n;
 	if (h->process == PROC_BACKUP && w->mutation != MUTATE_ADMIT_WHEN_ACTIVE) {
 		net_close(w, h);
 		engine_role(w, h, &returned);
@@ -130,7 +133,8 @@ static void watch_primary(struct world *w, struct host *h)
 	if (role_wants_backup(&h->role)) {
 		net_close(w, h);
 		net_send(w, h, (struct message){ .kind = MSG_PREPARE, .lane = LANE_CONTROL,
-						 .generation = h->role.own.generation });
+						 .generation = h->role.own.generation,
+						 .n = ++h->asked });
 	}
 }
 

@@ -213,7 +213,7 @@ static void connect_or_close(struct world *w, struct host *h, const struct role_
 	if (act->set & ROLE_DO_CONNECT) {
 		h->conn = ++w->next_conn;
 		net_send(w, h, (struct message){ .kind = MSG_HELLO, .lane = LANE_CONTROL,
-						 .conn = h->conn,
+						 .conn = h->conn, .n = h->asked,
 						 .generation = h->role.own.generation });
 	}
 	if (act->set & ROLE_DO_BEGIN_COPY)

@@ -71,6 +71,7 @@ static void hello(struct world *w, struct host *h, const struct message *m)
 	if (engine_role(w, h, &ev))
 		return;
 	h->conn = m->conn;
+	h->served = MAX(h->served, m->n); /* no request from before this connection counts */
 	backup_drop(h);
 	net_send(w, h, (struct message){ .kind = MSG_WELCOME, .lane = LANE_BULK });
 }

@@ -113,6 +113,8 @@ struct host {
 	uint64_t session; /* a new one makes undone releases and captures void */
 	uint64_t tick_nr, timer_nr;
 	uint64_t conn;
+	uint64_t asked;	  /* "prepare" requests sent */
+	uint64_t served;  /* the peer's request that led to the present connection */
 	uint64_t left_ns; /* when it was told to leave; 0: not */
 
 	struct guest guest;

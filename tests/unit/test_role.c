@@ -433,7 +433,9 @@ static void test_returning_primary_gets_a_handover(void **state)
 
 	(void)state;
 	open_armed(&role);
-	PLAY(&role, { 100, EV(RETURNED, .generation = 2), 0, DO(DROP_STANDBY) | DO(PERSIST),
+	/* An old request, from before this connection. */
+	PLAY(&role, { 99, EV(RETURNED, .generation = 1), -ESTALE, 0, ROLE_ARMED, ROLE_WHY_NONE },
+	     { 100, EV(RETURNED, .generation = 2), 0, DO(DROP_STANDBY) | DO(PERSIST),
 		      ROLE_HANDED_OVER, ROLE_WHY_BACKUP_RETURNED },
 	     { 101, EV(CONNECTED), -EPROTO, 0, ROLE_HANDED_OVER, ROLE_WHY_BACKUP_RETURNED },
 	     { 102, WRITTEN(3, BACKUP), 0, DO(SEND_HANDOVER), ROLE_HANDED_OVER,
