@@ -183,7 +183,7 @@ static void assert_received(struct fixture *f, unsigned int buffer, unsigned int
 {
 	static const uint8_t header[HEADER] = { [10] = 1 };
 	uint8_t data[HEADER + 2048];
-	uint32_t written;
+	uint32_t written = 0;
 
 	assert_true(guest_wait(&f->d, RX, &written) >= 0);
 	assert_int_equal(written, HEADER + len);
