@@ -65,7 +65,7 @@ const char *proto_code_name(unsigned code)
 
 int refusal_set(struct refusal *why, enum proto_code code, const char *fmt, ...)
 {
-	char text[sizeof(why->why.text)];
+	char text[sizeof(struct reason)];
 	va_list ap;
 
 	assert(code != PROTO_OK && code < ARRAY_SIZE(codes) && codes[code].name);

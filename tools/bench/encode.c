@@ -232,8 +232,10 @@ static void write_json(const char *path, struct result r[NR_KINDS][CODEC_COUNT],
 {
 	FILE *f = fopen(path, "we");
 
-	if (!f)
-		must(-errno);
+	if (!f) {
+		perror(path);
+		exit(1);
+	}
 	fprintf(f,
 		"{\n  \"pages\": %u, \"memcpy_gbs\": %.3f, \"checksum_gbs\": %.3f,\n"
 		"  \"results\": [",
