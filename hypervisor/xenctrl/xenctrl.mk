@@ -18,6 +18,6 @@ $(O)/bin/xc-demo-xen: $(XC_DEMO)
 unit-tests: $(O)/bin/xc-demo $(O)/bin/xc-demo-xen
 
 # The pause must not allocate: the test counts.
-LIBS_test_xenctrl := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
+LIBS_test_xenctrl := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=mmap
 OBJECTS_test_xenctrl := $(patsubst %.c,%,$(wildcard hypervisor/xenctrl/*.c)) \
 	$(patsubst %.c,%,$(wildcard hypervisor/control/*.c)) base/cursor base/err base/bitmap
