@@ -47,7 +47,7 @@ void cli_print_json(struct json_object *o)
 {
 	/* The frame of the local call is no part of the document. */
 	json_object_object_del(o, "ok");
-	puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY |
+	puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED |
 						       JSON_C_TO_STRING_NOSLASHESCAPE));
 }
 

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include "base/clock.h"
@@ -15,6 +16,7 @@
 #define START_NS   (30 * NS_PER_S) /* until pollux-vmm serves */
 #define START_POLL (20 * NS_PER_MS)
 #define END_NS	   (5 * NS_PER_S)
+#define CALL_S	   10
 #define MAX_DOMID  32000u
 #define VM_FILE	   "vm.json"
 
@@ -232,9 +234,26 @@ err_free:
 	return r;
 }
 
+int vm_connect(struct daemon *d, uint32_t domid, struct control **ret, struct reason *why)
+{
+	struct path dir = path_vm_dir(&d->conf, domid);
+	struct timeval limit = { .tv_sec = CALL_S };
+	struct control *c;
+	int r = control_connect(dir.text, &c);
+
+	if (r < 0)
+		return reason_set(why, -r, "pollux-vmm does not answer: %s", strerror(-r));
+	if (setsockopt(control_fd(c), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) < 0 ||
+	    setsockopt(control_fd(c), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) < 0) {
+		control_close(c);
+		return reason_set(why, EIO, "no limit can be set on a socket");
+	}
+	*ret = c;
+	return 0;
+}
+
 static int order(struct daemon *d, struct vm *vm, enum control_reason what, struct reason *why)
 {
-	struct path dir = path_vm_dir(&d->conf, vm->domid);
 	uint8_t request = (uint8_t)what;
 	struct control_call call = {
 		.op = CONTROL_SHUTDOWN,
@@ -244,16 +263,12 @@ static int order(struct daemon *d, struct vm *vm, enum control_reason what, stru
 	};
 	struct cursor reply;
 	struct control *c;
-	int r = control_connect(dir.text, &c);
+	int r = vm_connect(d, vm->domid, &c, why);
 
 	if (r < 0)
-		return reason_set(why, -r, "pollux-vmm does not answer: %s", strerror(-r));
-	if (why)
-		why->text[0] = '\0';
+		return r;
 	r = control_call(c, &call, &reply);
 	control_close(c);
-	if (r < 0 && why && !why->text[0])
-		reason_set(why, -r, "pollux-vmm: %s", strerror(-r));
 	return r;
 }
 

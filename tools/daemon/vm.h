@@ -50,7 +50,9 @@ struct vm {
 	enum control_state state;
 	struct guard guard;
 
-	struct control *watch; /* the loop's */
+	struct control *watch_new; /* a worker's, for the loop; under the lock, as is: */
+	bool watch_wanted;	   /* a worker connects */
+	struct control *watch;	   /* the loop's */
 	sd_event_source *watch_source;
 	uint64_t watch_at_ns;
 };
@@ -66,6 +68,8 @@ struct vm_start {
 int vm_start(struct daemon *d, const struct vm_start *s, struct vm **ret, struct reason *why);
 /* Ends both processes and forgets the VM. Its disks stay. */
 void vm_end(struct daemon *d, struct vm *vm);
+/* A connection to its pollux-vmm whose calls end after 10 s. */
+int vm_connect(struct daemon *d, uint32_t domid, struct control **ret, struct reason *why);
 /* Presses the power button. */
 int vm_press_power(struct daemon *d, struct vm *vm, struct reason *why);
 /* Its standby has taken over: it is an ordinary VM from now on. */

@@ -36,17 +36,21 @@ static struct vm *find_job(struct daemon *d, const struct job *job)
 	return vm && vm->domid == job->domid ? vm : NULL;
 }
 
-static void start_job(struct daemon *d, struct vm *vm, worker_fn *fn, enum control_reason reason)
+/* When it fails, the next look tries again. */
+static int start_job(struct daemon *d, struct vm *vm, worker_fn *fn, enum control_reason reason)
 {
 	struct job *job = calloc(1, sizeof(*job));
+	int r;
 
 	if (!job)
-		return;
+		return -ENOMEM;
 	memcpy(job->name, vm->name, sizeof(job->name));
 	job->domid = vm->domid;
 	job->reason = reason;
-	if (worker_run(d, fn, job) < 0)
-		free(job); /* the next look tries again */
+	r = worker_run(d, fn, job);
+	if (r < 0)
+		free(job);
+	return r;
 }
 
 /* --- a VM has stopped by itself ---------------------------------------------------------- */
@@ -225,17 +229,46 @@ static int on_watch(sd_event_source *source, int fd, uint32_t revents, void *use
 	return 0;
 }
 
+/* Connecting may wait for a pollux-vmm that hangs: a worker does it, without the name. */
+static void watch_work(struct daemon *d, void *arg)
+{
+	cleanup_free struct job *job = arg;
+	struct control *c = NULL;
+	struct vm *vm;
+
+	if (!vm_connect(d, job->domid, &c, NULL) && control_simple(c, CONTROL_WATCH) < 0) {
+		control_close(c);
+		c = NULL;
+	}
+	daemon_lock(d);
+	vm = vm_find(d, job->name);
+	if (vm && vm->domid == job->domid) {
+		vm->watch_wanted = false;
+		vm->watch_new = c;
+		c = NULL;
+	}
+	daemon_unlock(d);
+	control_close(c);
+	daemon_wake(d);
+}
+
 static void start_watch(struct daemon *d, struct vm *vm)
 {
-	struct path dir = path_vm_dir(&d->conf, vm->domid);
 	uint64_t now = clock_now_ns();
+	bool ask = false;
 
-	if (vm->watch || now < vm->watch_at_ns)
-		return;
-	vm->watch_at_ns = now + RETRY_NS;
-	if (control_connect(dir.text, &vm->watch) < 0)
-		return;
-	if (control_simple(vm->watch, CONTROL_WATCH) < 0 ||
+	daemon_lock(d);
+	if (vm->watch_new) {
+		vm->watch = vm->watch_new;
+		vm->watch_new = NULL;
+	} else if (!vm->watch && !vm->watch_wanted && now >= vm->watch_at_ns) {
+		vm->watch_at_ns = now + RETRY_NS;
+		vm->watch_wanted = ask = true;
+	}
+	daemon_unlock(d);
+	if (ask && start_job(d, vm, watch_work, CONTROL_CRASH) < 0)
+		vm->watch_wanted = false;
+	if (vm->watch && !vm->watch_source &&
 	    sd_event_add_io(d->loop, &vm->watch_source, control_fd(vm->watch), EPOLLIN, on_watch,
 			    vm) < 0)
 		drop_watch(vm);
@@ -244,6 +277,8 @@ static void start_watch(struct daemon *d, struct vm *vm)
 void watch_stop(struct vm *vm)
 {
 	drop_watch(vm);
+	control_close(vm->watch_new);
+	vm->watch_new = NULL;
 	guard_poll_stop(vm);
 }
 

@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Stand-ins for pollux-vmm and pollux-ha, told apart by their name, for tests of polluxd and
+ * the command line that run no guest. Both speak the real protocols: the control socket,
+ * the local socket, and, as a primary, the real errand to the other host's polluxd.
+ *
+ * pollux-vmm: SIGUSR1 reboots the guest, SIGUSR2 crashes it.
+ * pollux-ha: SIGUSR1 on a backup takes over.
+ */
+#include <getopt.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/ipc.h"
+#include "ha/errand.h"
+#include "ha/record.h"
+#include "ha/settings.h"
+#include "hypervisor/control/control.h"
+#include "tools/common/json.h"
+
+#define MAX_CONNECTIONS 16
+
+static int open_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	sigaddset(&set, SIGUSR2);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	return signalfd(-1, &set, SFD_CLOEXEC);
+}
+
+static int take_signal(int fd)
+{
+	struct signalfd_siginfo info;
+
+	return read(fd, &info, sizeof(info)) == (ssize_t)sizeof(info) ? (int)info.ssi_signo : 0;
+}
+
+/* --- pollux-vmm ------------------------------------------------------------------------------- */
+
+struct fake_vmm {
+	int fds[MAX_CONNECTIONS];
+	bool watches[MAX_CONNECTIONS];
+};
+
+static int listen_at(const char *dir, const char *name, int type)
+{
+	int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+
+	snprintf(at.sun_path, sizeof(at.sun_path), "%.80s/%s", dir, name);
+	if (bind(fd, (struct sockaddr *)&at, sizeof(at)) < 0 || listen(fd, 8) < 0) {
+		perror(at.sun_path);
+		exit(1);
+	}
+	return fd;
+}
+
+static void tell(struct fake_vmm *v, uint32_t state, uint32_t reason)
+{
+	for (unsigned int i = 0; i < MAX_CONNECTIONS; i++) {
+		uint8_t message[8];
+		struct cursor c = cursor_over(message, sizeof(message));
+
+		cursor_put_u32(&c, state);
+		cursor_put_u32(&c, reason);
+		if (v->watches[i])
+			send(v->fds[i], message, sizeof(message), MSG_NOSIGNAL);
+	}
+}
+
+static void serve_vmm(struct fake_vmm *v, unsigned int i)
+{
+	uint8_t message[256], reply[4] = { 0 };
+	ssize_t len = recv(v->fds[i], message, sizeof(message), 0);
+	struct cursor c = cursor_over(message, len > 0 ? (size_t)len : 0);
+	uint32_t op = cursor_get_u32(&c);
+
+	if (len <= 0) {
+		close(v->fds[i]);
+		v->fds[i] = -1;
+		v->watches[i] = false;
+		return;
+	}
+	send(v->fds[i], reply, sizeof(reply), MSG_NOSIGNAL);
+	if (op == CONTROL_WATCH)
+		v->watches[i] = true;
+	if (op != CONTROL_SHUTDOWN)
+		return;
+	switch (cursor_get_u8(&c)) {
+	case CONTROL_DESTROY:
+		exit(0);
+	case CONTROL_POWEROFF:
+		tell(v, CONTROL_STOPPED, CONTROL_POWEROFF);
+	}
+}
+
+static void keep(struct fake_vmm *v, int fd)
+{
+	for (unsigned int i = 0; i < MAX_CONNECTIONS; i++)
+		if (v->fds[i] < 0) {
+			v->fds[i] = fd;
+			return;
+		}
+	close(fd);
+}
+
+/* Answers one visitor of the console and says goodbye. */
+static void greet(int fd)
+{
+	char line[128] = "";
+
+	if (write(fd, "login: ", 7) == 7 && read(fd, line, sizeof(line) - 1) > 0)
+		dprintf(fd, "hello %s", line);
+	close(fd);
+}
+
+static int run_vmm(const char *dir, const char *config)
+{
+	struct fake_vmm v;
+	struct json_object *o;
+	struct reason why;
+	int control, console, signals = open_signals();
+
+	if (json_read_file(config, &o, &why) < 0 || getenv("FAKE_VMM_FAILS")) {
+		fprintf(stderr, "<3>pollux-vmm: cannot start: %s\n", getenv("FAKE_VMM_FAILS"));
+		return 1;
+	}
+	memset(&v, 0, sizeof(v));
+	for (unsigned int i = 0; i < MAX_CONNECTIONS; i++)
+		v.fds[i] = -1;
+	console = listen_at(dir, "console", SOCK_STREAM);
+	control = listen_at(dir, "control", SOCK_SEQPACKET);
+	for (;;) {
+		struct pollfd p[3 + MAX_CONNECTIONS] = { { .fd = control, .events = POLLIN },
+							 { .fd = console, .events = POLLIN },
+							 { .fd = signals, .events = POLLIN } };
+
+		for (unsigned int i = 0; i < MAX_CONNECTIONS; i++)
+			p[3 + i] = (struct pollfd){ .fd = v.fds[i], .events = POLLIN };
+		poll(p, ARRAY_SIZE(p), -1);
+		if (p[0].revents)
+			keep(&v, accept(control, NULL, NULL));
+		if (p[1].revents)
+			greet(accept(console, NULL, NULL));
+		if (p[2].revents)
+			tell(&v, CONTROL_STOPPED,
+			     take_signal(signals) == SIGUSR1 ? CONTROL_REBOOT : CONTROL_CRASH);
+		for (unsigned int i = 0; i < MAX_CONNECTIONS; i++)
+			if (p[3 + i].revents)
+				serve_vmm(&v, i);
+	}
+}
+
+/* --- pollux-ha -------------------------------------------------------------------------------- */
+
+static struct {
+	struct settings s;
+	pthread_mutex_t lock;
+	struct record rec;
+	const char *role;
+	char word[300];
+	bool ends;
+} ha = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+static void set_word(const char *role, const char *word)
+{
+	pthread_mutex_lock(&ha.lock);
+	ha.role = role;
+	snprintf(ha.word, sizeof(ha.word), "%s", word);
+	pthread_mutex_unlock(&ha.lock);
+}
+
+static void persist(enum record_role role, uint64_t generation)
+{
+	struct reason why;
+
+	ha.rec.role = role;
+	ha.rec.generation = generation;
+	snprintf(ha.rec.peer, sizeof(ha.rec.peer), "%s", ha.s.peer);
+	if (record_write(ha.s.record_dir, &ha.rec, &why) < 0) {
+		fprintf(stderr, "%s\n", why.text);
+		exit(1);
+	}
+}
+
+static char *make_prepare(void)
+{
+	struct json_object *o = json_object_new_object(), *disks = json_object_new_array();
+	struct json_object *list = json_member(ha.s.config, "disks");
+	char *text;
+
+	for (size_t i = 0; list && i < json_object_array_length(list); i++) {
+		struct json_object *disk = json_object_new_object();
+
+		json_add_copy(disk, "path", json_object_array_get_idx(list, i));
+		json_add_u64(disk, "bytes", 1 << 20);
+		json_object_array_add(disks, disk);
+	}
+	json_add_string(o, "verb", "prepare");
+	json_add_string(o, "vm", ha.s.vm);
+	json_add_string(o, "uuid", ha.s.uuid_text);
+	json_add_string(o, "from", getenv("FAKE_HA_FROM") ?: ha.s.host);
+	json_add_u64(o, "generation", ha.rec.generation);
+	json_add(o, "config", json_copy(ha.s.config));
+	json_add(o, "disks", disks);
+	json_add_u64(o, "memory_bytes", json_number(ha.s.config, "memory_mib", 0) << 20);
+	json_add_u64(o, "timeout_ns", ha.s.timeout_ns);
+	text = strdup(json_line(o));
+	json_object_put(o);
+	return text;
+}
+
+static int ask_backup(struct tls_context *tls)
+{
+	struct errand_peer peer = {
+		.to = { ha.s.peer_host, ha.s.peer_port },
+		.peer_name = ha.s.peer,
+		.deadline_ns = clock_now_ns() + 20 * NS_PER_S,
+		.interrupt_fd = -1,
+	};
+	cleanup_free char *request = make_prepare(), *reply = NULL;
+	cleanup_json struct json_object *o = NULL;
+	struct refusal refusal = { 0 };
+	char word[300];
+
+	if (errand_call(tls, &peer, request, &reply, &refusal) < 0) {
+		snprintf(word, sizeof(word), "not protected: %s", refusal.why.text);
+	} else if (json_parse(reply, "reply", &o, NULL) < 0 || !json_flag(o, "ok")) {
+		snprintf(word, sizeof(word), "not protected: %s: %s", json_text(o, "code", "?"),
+			 json_text(o, "error", reply));
+	} else {
+		persist(RECORD_PRIMARY, json_number(o, "generation", 0));
+		set_word("primary", "protected");
+		return 0;
+	}
+	set_word("primary", word);
+	return -EAGAIN;
+}
+
+static void *be_primary(void *unused)
+{
+	struct tls_settings t = { ha.s.encryption, ha.s.ca, ha.s.cert, ha.s.key };
+	struct tls_context *tls;
+	struct refusal refusal = { 0 };
+
+	(void)unused;
+	if (tls_context_open(&tls, &t, &refusal) < 0) {
+		fprintf(stderr, "%s\n", refusal.why.text);
+		exit(1);
+	}
+	while (ask_backup(tls) < 0)
+		nanosleep(&(struct timespec){ .tv_nsec = 200000000 }, NULL);
+	return NULL;
+}
+
+static struct json_object *make_status(void)
+{
+	struct json_object *o = json_object_new_object(), *status = json_object_new_object();
+	struct json_object *lag = json_object_new_object();
+
+	json_add_string(status, "name", ha.s.vm);
+	pthread_mutex_lock(&ha.lock);
+	json_add_string(status, "role", ha.role);
+	json_add_string(status, "state", ha.role);
+	json_add_string(status, "word", ha.word);
+	json_add_bool(status, "protected", !strcmp(ha.word, "protected"));
+	pthread_mutex_unlock(&ha.lock);
+	json_add_u64(status, "generation", ha.rec.generation);
+	json_add_u64(status, "epochs_committed", 7);
+	json_add_u64(lag, "now", 12 * NS_PER_MS);
+	json_add(status, "lag_ns", lag);
+	json_add_bool(o, "ok", true);
+	json_add(o, "status", status);
+	return o;
+}
+
+static struct json_object *rejoin(struct json_object *request)
+{
+	struct json_object *o = json_object_new_object();
+	uint64_t asked = json_number(request, "generation", 0);
+	bool active = !strcmp(ha.role, "active");
+
+	json_add_bool(o, "ok", !active);
+	if (active) {
+		json_add_string(o, "code", "active");
+		json_add_string(o, "error", "it runs here");
+	} else {
+		persist(RECORD_BACKUP, MAX(asked, ha.rec.generation) + 1);
+	}
+	json_add_u64(o, "generation", ha.rec.generation);
+	return o;
+}
+
+static struct json_object *answer_ha(struct json_object *request)
+{
+	const char *verb = json_text(request, "verb", "");
+	struct json_object *o;
+
+	if (!strcmp(verb, "status"))
+		return make_status();
+	if (!strcmp(verb, "rejoin"))
+		return rejoin(request);
+	o = json_object_new_object();
+	if (!strcmp(verb, "failover") && !json_flag(request, "force")) {
+		json_add_bool(o, "ok", false);
+		json_add_string(o, "code", "unsafe");
+		json_add_string(o, "error", "the primary is still heard");
+		return o;
+	}
+	json_add_bool(o, "ok", true);
+	if (!strcmp(verb, "unprotect")) {
+		persist(RECORD_ACTIVE, ha.rec.generation + 1);
+		ha.ends = true;
+	}
+	if (!strcmp(verb, "events"))
+		json_add(o, "event", json_object_get(request));
+	return o;
+}
+
+static void serve_ha(struct ipc **c)
+{
+	struct json_object *request, *reply;
+	const char *text;
+	int r;
+
+	while (!(r = ipc_receive(*c, &text))) {
+		if (json_parse(text, "request", &request, NULL) < 0)
+			continue;
+		reply = answer_ha(request);
+		ipc_send(*c, json_line(reply));
+		json_object_put(reply);
+		json_object_put(request);
+	}
+	if (r != -EAGAIN) {
+		ipc_close(*c);
+		*c = NULL;
+	}
+}
+
+static void take_role(void)
+{
+	struct reason why;
+	pthread_t thread;
+
+	if (record_read(ha.s.record_dir, &ha.rec, &why) < 0)
+		ha.rec.generation = 1;
+	if (ha.s.side == ROLE_BACKUP) {
+		set_word("backup", "protected");
+		return;
+	}
+	persist(RECORD_ACTIVE, ha.rec.generation);
+	set_word("primary", "not protected: no backup");
+	pthread_create(&thread, NULL, be_primary, NULL);
+}
+
+static int run_ha(const char *file)
+{
+	struct ipc *conn[MAX_CONNECTIONS] = { NULL };
+	struct reason why;
+	int fd, signals = open_signals();
+
+	if (settings_read(file, &ha.s, &why) < 0 ||
+	    ipc_listen(ha.s.socket, 0600, &fd) < 0) {
+		fprintf(stderr, "<3>pollux-ha: %s\n", why.text);
+		return 1;
+	}
+	take_role();
+	while (!ha.ends) {
+		struct pollfd p[2 + MAX_CONNECTIONS] = { { .fd = fd, .events = POLLIN },
+							 { .fd = signals, .events = POLLIN } };
+
+		for (unsigned int i = 0; i < MAX_CONNECTIONS; i++)
+			p[2 + i] = (struct pollfd){ .fd = conn[i] ? ipc_fd(conn[i]) : -1,
+						    .events = POLLIN };
+		poll(p, ARRAY_SIZE(p), -1);
+		for (unsigned int i = 0; p[0].revents && i < MAX_CONNECTIONS; i++)
+			if (!conn[i]) {
+				ipc_accept(fd, &conn[i], NULL);
+				break;
+			}
+		if (p[1].revents && take_signal(signals) == SIGUSR1) {
+			persist(RECORD_ACTIVE, ha.rec.generation + 1);
+			set_word("active", "not protected: took over: no backup");
+		}
+		for (unsigned int i = 0; i < MAX_CONNECTIONS; i++)
+			if (conn[i] && p[2 + i].revents)
+				serve_ha(&conn[i]);
+	}
+	unlink(ha.s.socket);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "domid", required_argument, NULL, 'd' }, { "run-dir", required_argument, NULL, 'r' },
+		{ "config", required_argument, NULL, 'c' }, { "standby", no_argument, NULL, 's' },
+		{ "settings", required_argument, NULL, 'S' }, { NULL, 0, NULL, 0 },
+	};
+	const char *dir = NULL, *config = NULL, *settings = NULL;
+	int o;
+
+	while ((o = getopt_long(argc, argv, "", options, NULL)) >= 0) {
+		if (o == 'r')
+			dir = optarg;
+		if (o == 'c')
+			config = optarg;
+		if (o == 'S')
+			settings = optarg;
+	}
+	if (settings)
+		return run_ha(settings);
+	return dir && config ? run_vmm(dir, config) : 2;
+}
