@@ -31,6 +31,7 @@ struct load {
 	uint64_t sent;
 	uint64_t answered;
 	uint64_t acked;	     /* answered with OK and with its own number */
+	bool silent;	     /* since before a reconnect */
 	bool ok_seen;	     /* the OK of answered+1 is here, its ECHO not yet */
 	uint64_t duplicated; /* an answer came twice */
 	uint64_t missing;    /* an answer never came though a later one did */
@@ -127,6 +128,7 @@ static void answer(struct load *l, uint64_t now)
 		l->outage_after = l->answered - 1;
 	}
 	l->heard_ns = now;
+	l->silent = false;
 }
 
 static void take_echo(struct load *l, const struct resp_reply *reply, uint64_t now)
@@ -229,7 +231,7 @@ static void queue_write(struct load *l, uint64_t now)
 	char key[32], value[24];
 	int r;
 
-	if (l->sent == l->answered)
+	if (l->sent == l->answered && !l->silent)
 		l->heard_ns = now;
 	l->sent++;
 	l->sent_ns[l->sent % WINDOW_MAX] = now;
@@ -267,6 +269,7 @@ static int reconnect(struct load *l, int why)
 	fprintf(stderr, "lab-client: connection lost: %s\n", strerror(-why));
 	close(l->fd);
 	l->reconnects++;
+	l->silent = l->sent > l->answered;
 	l->sent = l->answered;
 	l->ok_seen = false;
 	l->out_at = l->out_len = l->in_len = 0;

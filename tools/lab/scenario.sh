@@ -88,7 +88,8 @@ client_start()
 {
 	rm -f "$WORK/client.status" "$WORK/client.json"
 	# Not through lab(): the signal that ends it must reach the client itself.
-	"$SCENARIO_DIR/pollux-lab" client "$CLIENT_BINARY" load --status "$WORK/client.status" "$@" \
+	"$SCENARIO_DIR/pollux-lab" client "$CLIENT_BINARY" load --drain 20 \
+		--status "$WORK/client.status" "$@" \
 		>"$WORK/client.json" 2>"$WORK/client.log" </dev/null &
 	CLIENT_PID=$!
 }
@@ -127,7 +128,7 @@ disk_check()
 	local node=$1 count=$2
 	on "$node" pollux vm destroy $VM >"$WORK/destroy.log" 2>&1 || true
 	on "$node" "rm -rf /var/lib/pollux/check && mkdir /var/lib/pollux/check &&
-		cd /var/lib/pollux/check && dd if=$VM_DISK of=image bs=1M conv=sparse &&
+		cd /var/lib/pollux/check && cp --sparse=always $VM_DISK image &&
 		{ e2fsck -E journal_only -y image; e2fsck -f -n image; echo status=\$?; } &&
 		debugfs -R 'rdump /var/lib/redis/appendonlydir .' image" >"$WORK/fsck.log" 2>&1 || true
 	echo '{}' >"$WORK/aof.json"
@@ -144,6 +145,20 @@ disk_check()
 		sed -n 's/^status=/e2fsck exit status /p' "$WORK/fsck.log" | grep . ||
 			echo 'not checked'
 	fi
+}
+
+# accounts FSCK BEFORE: the result of a scenario as JSON, from the files in $WORK.
+accounts()
+{
+	local file
+	for file in primary backup client check aof; do
+		[ -s "$WORK/$file.json" ] || echo '{}' >"$WORK/$file.json"
+	done
+	jq -n -f "$SCENARIO_DIR/accounts.jq" --arg fsck "$1" --argjson before "$2" \
+		--arg accelerator "$(cat "/run/pollux-lab/$LAB_NAME/accelerator")" \
+		--slurpfile p "$WORK/primary.json" --slurpfile b "$WORK/backup.json" \
+		--slurpfile c "$WORK/client.json" --slurpfile k "$WORK/check.json" \
+		--slurpfile a "$WORK/aof.json"
 }
 
 # --- logs ---------------------------------------------------------------------------------
