@@ -13,6 +13,7 @@
  */
 #include "hypervisor/vmm/net_hold.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -439,7 +440,7 @@ int net_hold_set(struct net_hold *hold, bool on, uint64_t limit_bytes, int *ret_
 	if (on && (limit_bytes < NET_HOLD_MIN_BYTES || limit_bytes > NET_HOLD_MAX_BYTES))
 		return -EINVAL;
 	if (ret_event_fd) {
-		event_fd = dup(hold->event_fd);
+		event_fd = fcntl(hold->event_fd, F_DUPFD_CLOEXEC, 0);
 		if (event_fd < 0)
 			return -errno;
 	}

@@ -344,14 +344,14 @@ static unsigned int work(struct virtio_device *v, unsigned int ready)
 	bool taken = true;
 
 	(void)ready;
-	while (taken && !virtio_stopping(v)) {
+	for (unsigned int i = 0; i < VIRTIO_TURN && taken && !virtio_stopping(v); i++) {
 		virtio_enter(v);
 		taken = take(b);
 		virtio_leave(v);
 		if (taken)
 			complete(b, execute(b));
 	}
-	return 0;
+	return taken ? VIRTIO_READY_QUEUE(0) : 0;
 }
 
 /* --- the device ----------------------------------------------------------------------- */

@@ -63,7 +63,7 @@ static unsigned int work(struct virtio_device *v, unsigned int ready)
 	bool taken = true;
 
 	(void)ready;
-	while (taken && !virtio_stopping(v)) {
+	for (unsigned int i = 0; i < VIRTIO_TURN && taken && !virtio_stopping(v); i++) {
 		size_t len = 0;
 
 		virtio_enter(v);
@@ -72,7 +72,7 @@ static unsigned int work(struct virtio_device *v, unsigned int ready)
 		if (len)
 			log_write(c, len);
 	}
-	return 0;
+	return taken ? VIRTIO_READY_QUEUE(TX) : 0;
 }
 
 /* Without SIZE and MULTIPORT nothing in the configuration means anything. */

@@ -35,8 +35,6 @@
 #define SOURCE_ROOM 1u
 
 #define HEADER_BYTES NET_TAP_HEADER_BYTES
-/* Frames in one turn of either direction, so that the other gets its own. */
-#define TURN_FRAMES 64u
 /* Frames that piled up in the tap while nobody was listening, at most. */
 #define STALE_FRAMES 4096u
 
@@ -135,7 +133,7 @@ static enum tx_result take_frames(struct virtio_net *n, unsigned int *budget)
 /* Returns what is to be done again at once. */
 static unsigned int transmit(struct virtio_net *n)
 {
-	unsigned int budget = TURN_FRAMES;
+	unsigned int budget = VIRTIO_TURN;
 	enum tx_result result = TX_HELD;
 
 	n->v.source_fd[SOURCE_ROOM] = -1;
@@ -204,7 +202,7 @@ static unsigned int receive(struct virtio_net *n)
 	unsigned int frames;
 	bool up = true;
 
-	for (frames = 0; frames < TURN_FRAMES; frames++) {
+	for (frames = 0; frames < VIRTIO_TURN; frames++) {
 		if (!n->rx_len)
 			read_tap(n);
 		if (!n->rx_len)

@@ -28,6 +28,9 @@ struct reason;
 #define VIRTIO_MAX_QUEUES   2u
 #define VIRTIO_MAX_SOURCES  2u
 #define VIRTIO_CONFIG_BYTES 64u
+/* Requests served in one turn of a worker. A guest can make its queues feed themselves (the
+ * used ring laid over the available one); a turn ends all the same. */
+#define VIRTIO_TURN	    64u
 
 enum virtio_id {
 	VIRTIO_ID_NET = 1,

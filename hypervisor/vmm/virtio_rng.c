@@ -43,14 +43,14 @@ static unsigned int work(struct virtio_device *v, unsigned int ready)
 	bool more = true;
 
 	(void)ready;
-	while (more && !virtio_stopping(v)) {
+	for (unsigned int i = 0; i < VIRTIO_TURN && more && !virtio_stopping(v); i++) {
 		ssize_t len = getrandom(random, sizeof(random), 0);
 
 		virtio_enter(v);
 		more = len > 0 && serve((struct virtio_rng *)v, random, (size_t)len);
 		virtio_leave(v);
 	}
-	return 0;
+	return more ? VIRTIO_READY_QUEUE(0) : 0;
 }
 
 static void config(struct virtio_device *v, uint8_t ret[VIRTIO_CONFIG_BYTES])
