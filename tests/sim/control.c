@@ -144,7 +144,8 @@ static void watch_backup(struct world *w, struct host *h)
 		engine_end(w, h);
 	else if (h->role.state == ROLE_FENCED && !h->role.pending)
 		engine_end(w, h);
-	else if (h->role.state == ROLE_ACTIVE && h->guest.exists && world_chance(w, 10)) {
+	else if (h->role.state == ROLE_ACTIVE && h->guest.exists &&
+		 (w->faults_end || world_chance(w, 10))) {
 		engine_end(w, h); /* the VM that moved here is protected the other way round */
 		engine_start(w, h, PROC_PRIMARY, name_of(host_peer(w, h)));
 	}

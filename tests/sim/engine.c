@@ -108,9 +108,11 @@ static void simple_epoch(struct world *w, struct host *h, enum epoch_event_kind 
 /* Done by another thread, a little later: the lease is looked at when it happens. */
 static void release(struct world *w, struct host *h, const struct message *m)
 {
-	if (m->generation != h->session && w->mutation != MUTATE_STALE_RELEASE)
+	bool stale = m->generation != h->session;
+
+	if (stale && w->mutation != MUTATE_STALE_RELEASE)
 		return;
-	if (host_now(w, h) < m->n || w->mutation == MUTATE_NO_LEASE)
+	if (host_now(w, h) < m->n || stale || w->mutation == MUTATE_NO_LEASE)
 		guest_release(w, h, m->epoch);
 }
 
@@ -179,8 +181,8 @@ static void change_output(struct world *w, struct host *h, const struct role_act
 		struct message m = { .epoch = act->release_epoch, .n = act->release_before_ns,
 				     .generation = h->session };
 
-		h->guest.hold = true;
-		after(w, h, world_random(w, NS_PER_MS), release, m);
+		after(w, h, world_random(w, world_chance(w, 50) ? 400 * NS_PER_MS : NS_PER_MS),
+		      release, m);
 	}
 	if (act->set & ROLE_DO_RELEASE_ALL) {
 		h->session++;

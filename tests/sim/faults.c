@@ -84,7 +84,9 @@ static void cut(struct world *w, unsigned int directions)
 
 static void freeze(struct world *w, struct host *h)
 {
-	h->frozen_until = MAX(h->frozen_until, w->now + world_random(w, 500 * NS_PER_MS));
+	uint64_t until = w->now + world_random(w, 500 * NS_PER_MS);
+
+	h->frozen_until = MAX(h->frozen_until, until);
 	world_trace(w, "%c freezes until %lu ms", 'A' + h->id,
 		    (unsigned long)(h->frozen_until / NS_PER_MS));
 }
