@@ -122,6 +122,7 @@ static int launch(struct daemon *d, struct vm *vm, int listen_fd, struct reason 
 		return r;
 	daemon_lock(d);
 	vm->guard.process = p;
+	vm->guard.status_at_ns = 0;
 	daemon_unlock(d);
 	r = save(d, vm);
 	if (r < 0)

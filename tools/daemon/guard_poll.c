@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tools/daemon/guard_poll.h"
 
+#include <stdio.h>
 #include <sys/epoll.h>
 
 #include "base/clock.h"
@@ -51,6 +52,9 @@ static void take_status(struct vm *vm, const char *text)
 		json_object_put(g->status);
 		g->status = json_object_get(status);
 		g->status_at_ns = clock_now_ns();
+		g->trouble[0] = '\0';
+		if (json_flag(status, "protected"))
+			g->restarts = 0;
 		daemon_unlock(vm->daemon);
 	}
 	json_object_put(o);
@@ -68,8 +72,14 @@ static int on_status(sd_event_source *source, int fd, uint32_t revents, void *us
 		g->asked_at_ns = 0;
 		take_status(vm, text);
 	}
-	if (r != -EAGAIN)
+	if (r != -EAGAIN) {
+		/* What it said last protects nobody from here on (P5). */
+		daemon_lock(vm->daemon);
+		if (g->wanted && !g->trouble[0])
+			snprintf(g->trouble, sizeof(g->trouble), "pollux-ha has hung up");
+		daemon_unlock(vm->daemon);
 		drop_poll(g);
+	}
 	return 0;
 }
 

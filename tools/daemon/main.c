@@ -48,9 +48,12 @@ static int on_wake(sd_event_source *source, int fd, uint32_t revents, void *user
 
 static int on_tick(sd_event_source *source, uint64_t usec, void *user)
 {
+	int r;
+
 	(void)usec;
 	look(user);
-	return sd_event_source_set_time_relative(source, WATCH_EVERY_NS / NS_PER_US);
+	r = sd_event_source_set_time_relative(source, WATCH_EVERY_NS / NS_PER_US);
+	return r < 0 ? r : sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
 
 static int on_signal(sd_event_source *source, const struct signalfd_siginfo *info, void *user)

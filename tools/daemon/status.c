@@ -43,7 +43,7 @@ static void describe_silence(const struct guard *g, uint64_t now, char *ret, siz
 		snprintf(ret, room, "took over: no backup");
 	else if (!g->wanted)
 		snprintf(ret, room, "never asked for");
-	else if (!g->status)
+	else if (!g->status || !g->status_at_ns)
 		snprintf(ret, room, "starting");
 	else
 		snprintf(ret, room, "no answer from pollux-ha for %" PRIu64 " s",
@@ -115,8 +115,8 @@ static struct json_object *make_one(const struct vm *vm, uint64_t now)
 	json_add_string(o, "peer", g->wanted ? json_text(g->status, "peer", g->peer) : NULL);
 	for (size_t i = 0; i < ARRAY_SIZE(passed_on); i++)
 		json_add_copy(o, passed_on[i], g->status);
-	age_lag(o, age);
-	if (g->status)
+	age_lag(o, g->status_at_ns ? age : 0);
+	if (g->status && g->status_at_ns)
 		json_add_u64(o, "status_age_ns", age);
 	else
 		json_add_null(o, "status_age_ns");
