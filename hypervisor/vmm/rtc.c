@@ -184,6 +184,9 @@ int rtc_open(struct vm *vm, struct rtc **ret)
 	rtc->cmos[REG_B] = B_24H;
 	rtc->cmos[REG_D] = D_VALID;
 	pthread_mutex_init(&rtc->lock, NULL);
+	/* The C library reads the time zone at the first use of any date, even of UTC; once the
+	 * process is confined it could not open that file. */
+	tzset();
 	vm_add_device(vm, &rtc->dev);
 	*ret = rtc;
 	return 0;

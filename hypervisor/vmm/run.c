@@ -84,6 +84,9 @@ int run_open(struct vm *vm, struct run **ret)
 	if (vm->standby) {
 		run->halts = run->pause_count = 1;
 		run->settled = true;
+		/* Its vCPU threads park before they ever enter the guest. */
+		gate_close(&vm->gate);
+		run->gate_closed = true;
 	}
 	*ret = run;
 	return 0;
