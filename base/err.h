@@ -20,8 +20,16 @@
 #include <unistd.h>
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
-#define MAX(a, b) ((a) > (b) ? (a) : (b))
+/* The smaller and the larger, in their common type; each argument is evaluated once. */
+#define MIN(a, b) err_pick_(<, a, b, __COUNTER__)
+#define MAX(a, b) err_pick_(>, a, b, __COUNTER__)
+#define err_pick_(op, a, b, n) err_pick_as_(op, a, b, n)
+#define err_pick_as_(op, a, b, n)                               \
+	__extension__({                                         \
+		const __typeof__(0 ? (a) : (b)) err_a_##n = (a); \
+		const __typeof__(0 ? (a) : (b)) err_b_##n = (b); \
+		err_a_##n op err_b_##n ? err_a_##n : err_b_##n;  \
+	})
 
 /* Variables with these attributes are released when they go out of scope. */
 #define cleanup_free __attribute__((cleanup(err_free_ptr)))
