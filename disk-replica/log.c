@@ -258,17 +258,17 @@ void disk_log_drop_partial(struct disk_log *log)
 
 static bool oldest(const struct disk_log *log, uint64_t *ret)
 {
-	bool found = false;
+	const struct slot *first = NULL;
 
 	for (unsigned int i = 0; i < DISK_LOG_EPOCHS; i++) {
 		const struct slot *s = &log->slots[i];
 
-		if (s->state == SLOT_SEALED && (!found || s->epoch < *ret)) {
-			*ret = s->epoch;
-			found = true;
-		}
+		if (s->state == SLOT_SEALED && (!first || s->epoch < first->epoch))
+			first = s;
 	}
-	return found;
+	if (first)
+		*ret = first->epoch;
+	return first;
 }
 
 bool disk_log_oldest(struct disk_log *log, uint64_t *ret_epoch)
@@ -313,7 +313,7 @@ int disk_log_next(struct disk_log *log, struct disk_log_iter *it, struct disk_re
 
 void disk_log_release(struct disk_log *log, uint64_t epoch)
 {
-	uint64_t first;
+	uint64_t first = 0;
 
 	pthread_mutex_lock(&log->lock);
 	if (oldest(log, &first)) {

@@ -123,10 +123,10 @@ static int logdirty(struct link *link, uint8_t what, uint64_t *to, unsigned long
 		return interface_result(-EPROTO, NULL);
 	if (to)
 		copy_bitmap(link, to, pages);
-	if (stats)
-		*stats = (xc_shadow_op_stats_t){
-			.dirty_count = (uint32_t)MIN(dirty, (uint64_t)UINT32_MAX),
-		};
+	if (stats) {
+		stats->fault_count = 0;
+		stats->dirty_count = dirty > UINT32_MAX ? UINT32_MAX : (uint32_t)dirty;
+	}
 	return 0;
 }
 
