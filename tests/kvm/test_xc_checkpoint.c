@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -126,6 +127,7 @@ static void start_vmm(uint32_t domid)
 	assert_true(pids[domid] >= 0);
 	if (pids[domid])
 		return;
+	prctl(PR_SET_PDEATHSIG, SIGKILL); /* nothing outlives an aborted test */
 	execl(program, program, "--domid", number, "--run-dir", run_dir, "--config", config,
 	      domid == STANDBY ? "--standby" : NULL, NULL);
 	_exit(127);
