@@ -61,7 +61,7 @@ lab thaw a
 reaches 192.168.77.11 || fail "a thawed node does not answer"
 lab sh a 'echo kept >/var/lib/pollux/kept; sync'
 lab kill a
-lab status | grep -q 'node a: off' || fail "a killed node is not off"
+[[ $(lab status) == *'node a: off'* ]] || fail "a killed node is not off"
 lab start a
 [ "$(lab sh a cat /var/lib/pollux/kept)" = kept ] || fail "the disk did not survive"
 
@@ -69,7 +69,8 @@ echo '# captures'
 lab capture start lan icmp
 reaches 192.168.77.11
 file=$(lab capture stop lan)
-[ "$(tcpdump -n -r "$file" 2>/dev/null | wc -l)" -eq 2 ] || fail "a ping is not two packets"
+packets=$(tcpdump -n -r "$file" 2>/dev/null | wc -l)
+[ "$packets" -eq 2 ] || fail "a ping is $packets packets, not two"
 
 echo '# torn to pieces, then up again'
 kill -9 "$(cut -d' ' -f1 /run/pollux-lab/$LAB_NAME/a.pid)"
@@ -77,7 +78,7 @@ ip netns exec $LAB_NAME ip link delete repl
 # A record that is not ours any more: the process it names must live.
 sleep 300 &
 bystander=$!
-echo "$bystander 12345" >/run/pollux-lab/$LAB_NAME/b.pid.pid
+echo "$bystander 12345" >/run/pollux-lab/$LAB_NAME/b.pid
 echo "$bystander 12345" >/run/pollux-lab/$LAB_NAME/a.pid
 lab up
 kill -0 $bystander || fail "a bystander was killed"

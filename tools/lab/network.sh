@@ -100,7 +100,7 @@ capture_start()
 	in_lab ip link show "$on" >/dev/null 2>&1 || usage_error "no interface $on in the lab"
 	rm -f "$file"
 	(close_descriptors
-		exec setsid ip netns exec "$NETNS" tcpdump -Z root -i "$on" -n -U -s 256 -w "$file" "$@" \
+		exec setsid ip netns exec "$NETNS" tcpdump -Z root --immediate-mode -i "$on" -n -U -s 256 -w "$file" "$@" \
 			</dev/null >"$LAB_DIR/capture-$on.log" 2>&1) &
 	process_record "capture-$on" $!
 	# tcpdump says so once it sees packets: what is sent from now on is captured.
