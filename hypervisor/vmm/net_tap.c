@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <net/if.h>
+#include <linux/filter.h>
 #include <linux/if_tun.h>
 #include <linux/sockios.h>
 #include <stdio.h>
@@ -20,11 +21,28 @@ static void set_name(struct ifreq *ifr, const char *name)
 	snprintf(ifr->ifr_name, sizeof(ifr->ifr_name), "%s", name);
 }
 
+/* A socket filter that accepts nothing. */
+static int tap_deafen(int fd)
+{
+	struct sock_filter none = BPF_STMT(BPF_RET | BPF_K, 0);
+	struct sock_fprog program = { .len = 1, .filter = &none };
+
+	return ioctl(fd, TUNATTACHFILTER, &program) < 0 ? -errno : 0;
+}
+
+int net_tap_listen(int fd)
+{
+	struct sock_fprog unused = { 0 };
+
+	return ioctl(fd, TUNDETACHFILTER, &unused) < 0 ? -errno : 0;
+}
+
 static int tap_create(const char *name, int *ret_fd)
 {
 	cleanup_close int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
 	int header = NET_TAP_HEADER_BYTES;
 	struct ifreq ifr;
+	int err;
 
 	if (fd < 0)
 		return -errno;
@@ -33,6 +51,9 @@ static int tap_create(const char *name, int *ret_fd)
 	if (ioctl(fd, TUNSETIFF, &ifr) < 0 || ioctl(fd, TUNSETVNETHDRSZ, &header) < 0 ||
 	    ioctl(fd, TUNSETOFFLOAD, 0) < 0)
 		return -errno;
+	err = tap_deafen(fd);
+	if (err)
+		return err;
 	*ret_fd = take_fd(&fd);
 	return 0;
 }

@@ -11,7 +11,12 @@
  * Makes tap `name` (at most 15 bytes) and joins it to `bridge` ("": none). The descriptor
  * is non-blocking; the tap lives as long as it. Needs CAP_NET_ADMIN. -EBUSY: the name is
  * taken; -ENODEV: no such bridge.
+ *
+ * It is deaf at first: a standby's tap would otherwise fill with what the LAN said while it
+ * stood by, and the guest would hear it all at once after a takeover.
  */
 int net_tap_open(const char *name, const char *bridge, int *ret_fd, struct reason *why);
+/* Frames for the guest are queued from here on. Needs no privilege. */
+int net_tap_listen(int fd);
 
 #endif

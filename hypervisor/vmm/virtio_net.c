@@ -35,8 +35,8 @@
 #define SOURCE_ROOM 1u
 
 #define HEADER_BYTES NET_TAP_HEADER_BYTES
-/* Frames that piled up in the tap while nobody was listening, at most. */
-#define STALE_FRAMES 4096u
+/* Frames in one passage of the gate: a pause waits for no more copying than this. */
+#define GATE_FRAMES  8u
 
 #define VIRTIO_NET_F_MAC    (UINT64_C(1) << 5)
 #define VIRTIO_NET_F_STATUS (UINT64_C(1) << 16)
@@ -67,7 +67,8 @@ static struct virtio_net *from_virtio(struct virtio_device *v)
 
 /* --- transmit ------------------------------------------------------------------------- */
 
-enum tx_result { TX_NONE, TX_HELD, TX_DIRECT, TX_FULL };
+/* The first two ask for more. */
+enum tx_result { TX_HELD, TX_DIRECT, TX_NONE, TX_FULL };
 
 /* Inside. A frame of an impossible length is completed and goes nowhere. */
 static enum tx_result take_frame(struct virtio_net *n)
@@ -113,18 +114,15 @@ static bool send_direct(struct virtio_net *n)
 	return true;
 }
 
-/* Inside: up to `budget` frames, or one when it must be emitted. */
-static enum tx_result take_frames(struct virtio_net *n, unsigned int *budget)
+/* Inside: some frames, or one when it must be emitted. */
+static enum tx_result take_frames(struct virtio_net *n)
 {
-	enum tx_result result = TX_NONE;
+	enum tx_result result = TX_HELD;
 
-	while (*budget) {
+	for (unsigned int i = 0; i < GATE_FRAMES && result == TX_HELD; i++) {
 		result = take_frame(n);
 		if (result == TX_NONE && virtio_arm(&n->v, TX))
-			continue;
-		if (result != TX_HELD)
-			break;
-		(*budget)--;
+			result = TX_HELD;
 	}
 	virtio_signal(&n->v, TX);
 	return result;
@@ -133,19 +131,17 @@ static enum tx_result take_frames(struct virtio_net *n, unsigned int *budget)
 /* Returns what is to be done again at once. */
 static unsigned int transmit(struct virtio_net *n)
 {
-	unsigned int budget = VIRTIO_TURN;
 	enum tx_result result = TX_HELD;
 
 	n->v.source_fd[SOURCE_ROOM] = -1;
-	while (budget && (result == TX_HELD || result == TX_DIRECT)) {
+	for (unsigned int i = 0; i < VIRTIO_TURN / GATE_FRAMES && result <= TX_DIRECT; i++) {
 		if (!send_direct(n)) {
 			result = TX_FULL;
 			break;
 		}
 		virtio_enter(&n->v);
-		result = take_frames(n, &budget);
+		result = take_frames(n);
 		virtio_leave(&n->v);
-		budget -= result == TX_DIRECT;
 	}
 	if (result == TX_FULL) {
 		n->v.source_fd[SOURCE_ROOM] = n->room_fd;
@@ -248,16 +244,12 @@ static void state(struct virtio_device *v, struct state *s)
 	net_addresses_state(&from_virtio(v)->addresses, s);
 }
 
-/* A standby's tap has heard the LAN for as long as it stood by: that is not news. */
 static int start(struct virtio_device *v)
 {
-	struct virtio_net *n = from_virtio(v);
+	int err = net_tap_listen(from_virtio(v)->tap_fd);
 
-	for (unsigned int i = 0; i < STALE_FRAMES; i++) {
-		if (read(n->tap_fd, n->rx_frame, sizeof(n->rx_frame)) < 0)
-			break;
-	}
-	return 0;
+	/* What is no tap was never deaf. */
+	return err == -ENOTTY ? 0 : err;
 }
 
 static void destroy(struct virtio_device *v)
