@@ -8,3 +8,4 @@ OBJECTS_test_virtqueue := hypervisor/vmm/virtqueue hypervisor/vmm/memory hypervi
 OBJECTS_test_net_addresses := hypervisor/vmm/net_addresses hypervisor/vmm/state base/cursor
 OBJECTS_test_net_hold := hypervisor/vmm/net_hold base/hist base/cursor
 OBJECTS_test_disk_mirror := hypervisor/vmm/disk_mirror base/ring base/cursor
+OBJECTS_test_netbuf_hold := netbuf/hold netbuf/announce base/cursor base/hist
