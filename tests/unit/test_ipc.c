@@ -2,13 +2,9 @@
 /* Local calls: framing, bounds, deadlines, stale sockets. */
 #include "base/ipc.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdio.h>
 #include <pthread.h>
 #include <sys/stat.h>
-#include <cmocka.h>
+#include "tests/lib/test.h"
 
 #include "base/clock.h"
 #include "base/err.h"
@@ -215,5 +211,5 @@ int main(void)
 		cmocka_unit_test(reader_that_does_not_read),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return test_main(tests);
 }

@@ -257,7 +257,7 @@ function age(ms) {
 function showAge() {
 	const now = performance.now();
 	const old = !heardAt || now - heardAt > OLD_MS;
-	document.body.classList.toggle("old", old && heardAt > 0);
+	if (old && heardAt) $("summary").textContent = "protection unknown";
 	$("link").className = "link " + (old ? "old" : "live");
 	$("link-text").textContent = !old ? "live" : heardAt ? `old: nothing for ${age(now - heardAt)}` : "no answer yet";
 	for (const card of cards.values()) {
@@ -269,7 +269,7 @@ function showAge() {
 		note.textContent = card.at ? `data is ${age(now - card.at)} old` : "no data yet";
 		if (old) {
 			card.element.querySelector(".word").className = "word bad";
-			card.element.querySelector(".word .text").textContent = "unknown: polluxd does not answer";
+			card.element.querySelector(".word .text").textContent = "not protected: polluxd does not answer";
 		}
 	}
 }
