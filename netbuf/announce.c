@@ -10,16 +10,16 @@
 #include "base/err.h"
 #include "hypervisor/control/control.h"
 
-#define ETHERTYPE_ARP  0x0806u
-#define ETHERTYPE_RARP 0x8035u
-#define ETHERTYPE_IPV6 0x86ddu
-#define ETHER_BYTES    14u
-#define ETHER_MIN      60u /* shorter frames are padded */
-#define IPV6_BYTES     40u
-#define NA_BYTES       32u /* header 8, target 16, option 8 */
-#define NEXT_ICMPV6    58u
-#define ND_ADVERTISE   136u
-#define ND_OVERRIDE    0x20u
+#define ETHERTYPE_ARP	  0x0806u
+#define ETHERTYPE_RARP	  0x8035u
+#define ETHERTYPE_IPV6	  0x86ddu
+#define ETHER_BYTES	  14u
+#define ETHER_MIN	  60u /* shorter frames are padded */
+#define IPV6_BYTES	  40u
+#define NA_BYTES	  32u /* header 8, target 16, option 8 */
+#define NEXT_ICMPV6	  58u
+#define ND_ADVERTISE	  136u
+#define ND_OVERRIDE	  0x20u
 #define OPTION_TARGET_MAC 2u
 
 #define ARP_REQUEST  1u

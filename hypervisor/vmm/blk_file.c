@@ -30,8 +30,7 @@ static int measure(int fd, uint64_t *ret)
 int blk_file_open(struct blk_file *ret, const char *path, bool readonly, struct reason *why)
 {
 	/* O_NONBLOCK: a path that turns out to be a FIFO must not hang us. */
-	cleanup_close int fd =
-		open(path, (readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
+	cleanup_close int fd = open(path, (readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
 	uint64_t bytes = 0;
 	int err;
 
@@ -39,7 +38,8 @@ int blk_file_open(struct blk_file *ret, const char *path, bool readonly, struct 
 		return reason_set(why, errno, "disk %s: %s", path, strerror(errno));
 	err = measure(fd, &bytes);
 	if (err == -EINVAL)
-		return reason_set(why, EINVAL, "disk %s is neither a file nor a block device", path);
+		return reason_set(why, EINVAL, "disk %s is neither a file nor a block device",
+				  path);
 	if (err)
 		return reason_set(why, -err, "disk %s: %s", path, strerror(-err));
 	if (!bytes || bytes % SECTOR_BYTES)
@@ -67,8 +67,7 @@ int blk_file_lock(struct blk_file *f)
 int blk_file_read(const struct blk_file *f, uint64_t offset, void *ret, size_t len)
 {
 	for (size_t done = 0; done < len;) {
-		ssize_t n = pread(f->fd, (uint8_t *)ret + done, len - done,
-				  (off_t)(offset + done));
+		ssize_t n = pread(f->fd, (uint8_t *)ret + done, len - done, (off_t)(offset + done));
 
 		if (n < 0 && errno == EINTR)
 			continue;

@@ -34,11 +34,11 @@ void disk_mirror_close(struct disk_mirror *mirror);
 int disk_mirror_set(struct disk_mirror *mirror, bool on, uint64_t ring_bytes, int ret_fds[3]);
 
 struct disk_change {
-	uint8_t op;	     /* enum control_disk_op */
+	uint8_t op; /* enum control_disk_op */
 	uint16_t disk;
-	uint64_t offset;     /* bytes */
-	uint64_t length;     /* bytes; of `data` for a write, at most CONTROL_DISK_DATA_MAX */
-	const void *data;    /* a write's, else NULL */
+	uint64_t offset;  /* bytes */
+	uint64_t length;  /* bytes; of `data` for a write, at most CONTROL_DISK_DATA_MAX */
+	const void *data; /* a write's, else NULL */
 };
 /* Puts the change, waiting for room. 0 also when mirroring is off; -ECANCELED after
  * disk_mirror_stop(). Outside the gate. */

@@ -46,12 +46,12 @@ struct net_hold {
 	pthread_mutex_t out;  /* whoever emits or removes; before `lock` */
 	pthread_mutex_t lock; /* all fields below but where said otherwise */
 
-	bool on; /* written under both, read under either */
+	bool on;       /* written under both, read under either */
 	uint8_t *data; /* data, size: written under both, read under either */
 	uint64_t size;
 	uint64_t limit;
 	uint64_t head;
-	uint64_t tail; /* written under both, read under either */
+	uint64_t tail;	 /* written under both, read under either */
 	uint64_t marked; /* end of the newest mark, or where holding began */
 	uint64_t last_epoch;
 	bool any_epoch;
@@ -61,7 +61,7 @@ struct net_hold {
 	bool near_told; /* the eventfd was raised for the limit, in this epoch */
 	struct net_hold_stats stats;
 
-	int event_fd; /* fixed */
+	int event_fd;			   /* fixed */
 	struct nic nic[NET_HOLD_MAX_NICS]; /* fixed once the VM runs, but for `waits` */
 };
 
@@ -230,8 +230,8 @@ static void remove_record(struct net_hold *hold, const struct record *record)
 }
 
 /* Emits what lies before `end`. -ETIME: the deadline came first. */
-static int emit_until(struct net_hold *hold, uint64_t end, uint64_t not_after_ns,
-		      uint64_t *frames, uint64_t *bytes)
+static int emit_until(struct net_hold *hold, uint64_t end, uint64_t not_after_ns, uint64_t *frames,
+		      uint64_t *bytes)
 {
 	while (hold->tail < end) {
 		struct record record;

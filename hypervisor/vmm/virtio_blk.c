@@ -453,8 +453,8 @@ int virtio_blk_create(struct vm *vm, unsigned int index, struct reason *why)
 			goto err_close;
 		}
 	}
-	identity.features |= disk->readonly ? VIRTIO_BLK_F_RO
-					    : VIRTIO_BLK_F_DISCARD | VIRTIO_BLK_F_WRITE_ZEROES;
+	identity.features |=
+		disk->readonly ? VIRTIO_BLK_F_RO : VIRTIO_BLK_F_DISCARD | VIRTIO_BLK_F_WRITE_ZEROES;
 	err = virtio_add(&b->v, vm, &ops, &identity, why);
 	if (err)
 		goto err_close;

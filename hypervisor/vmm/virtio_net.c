@@ -36,10 +36,10 @@
 
 #define HEADER_BYTES NET_TAP_HEADER_BYTES
 /* Frames in one passage of the gate: a pause waits for no more copying than this. */
-#define GATE_FRAMES  8u
+#define GATE_FRAMES 8u
 
-#define VIRTIO_NET_F_MAC    (UINT64_C(1) << 5)
-#define VIRTIO_NET_F_STATUS (UINT64_C(1) << 16)
+#define VIRTIO_NET_F_MAC     (UINT64_C(1) << 5)
+#define VIRTIO_NET_F_STATUS  (UINT64_C(1) << 16)
 #define VIRTIO_NET_S_LINK_UP 1u
 
 #define PCI_CLASS_ETHERNET 0x020000u
@@ -47,9 +47,9 @@
 struct virtio_net {
 	struct virtio_device v;
 	unsigned int index;
-	uint8_t mac[6]; /* fixed */
-	int tap_fd;	/* fixed */
-	int room_fd;	/* fixed: raised when the hold queue has room again */
+	uint8_t mac[6];			/* fixed */
+	int tap_fd;			/* fixed */
+	int room_fd;			/* fixed: raised when the hold queue has room again */
 	struct net_addresses addresses; /* v.lock */
 
 	/* The worker's own. */
@@ -282,23 +282,25 @@ int virtio_net_create_over(struct vm *vm, unsigned int index, int fd, struct rea
 	};
 	cleanup_close int tap_fd = fd;
 	cleanup_close int room_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	cleanup_free struct virtio_net *n = calloc(1, sizeof(*n));
+	struct virtio_net *n;
 	int err;
 
-	if (!n || room_fd < 0)
+	err = net_hold_add_nic(vm->net_hold, index, tap_fd, room_fd, HEADER_BYTES);
+	if (err)
+		return reason_set(why, -err, "NIC %u is beyond the limit of %u", index,
+				  NET_HOLD_MAX_NICS);
+	n = room_fd < 0 ? NULL : calloc(1, sizeof(*n));
+	if (!n)
 		return reason_set(why, ENOMEM, "no memory for NIC %u", index);
 	n->index = index;
 	memcpy(n->mac, vm->config.nic[index].mac, sizeof(n->mac));
 	n->tap_fd = tap_fd;
 	n->room_fd = room_fd;
-	err = net_hold_add_nic(vm->net_hold, index, tap_fd, room_fd, HEADER_BYTES);
-	if (err)
-		return reason_set(why, -err, "NIC %u is beyond the limit of %u", index,
-				  NET_HOLD_MAX_NICS);
 	err = virtio_add(&n->v, vm, &ops, &identity, why);
-	if (err)
+	if (err) {
+		free(n);
 		return err;
-	(void)take_ptr(&n);
+	}
 	take_fd(&tap_fd);
 	take_fd(&room_fd);
 	return 0;

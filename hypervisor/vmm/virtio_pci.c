@@ -13,10 +13,10 @@
 #include "hypervisor/vmm/virtio_worker.h"
 #include "hypervisor/vmm/vm.h"
 
-#define VIRTIO_PCI_VENDOR    0x1af4u
-#define VIRTIO_PCI_DEVICE    0x1040u /* plus the virtio device id */
+#define VIRTIO_PCI_VENDOR     0x1af4u
+#define VIRTIO_PCI_DEVICE     0x1040u /* plus the virtio device id */
 #define PCI_CAPABILITY_VENDOR 0x09u
-#define CONFIG_CHANGE_ISR    2u
+#define CONFIG_CHANGE_ISR     2u
 
 /* cfg_type of a virtio capability, 4.1.4. */
 enum { CAPABILITY_COMMON = 1, CAPABILITY_NOTIFY, CAPABILITY_ISR, CAPABILITY_DEVICE };
@@ -140,11 +140,13 @@ static void common_image(struct virtio_device *v, uint8_t image[VIRTIO_COMMON_EN
 	if (!vq)
 		vq = &none; /* 4.1.4.3.1: a size of 0 says that there is no such queue */
 	cursor_put_u32(&c, v->device_feature_select);
-	cursor_put_u32(&c, v->device_feature_select < 2 ?
-				   (uint32_t)(v->offered >> 32 * v->device_feature_select) : 0);
+	cursor_put_u32(&c, v->device_feature_select < 2
+				   ? (uint32_t)(v->offered >> 32 * v->device_feature_select)
+				   : 0);
 	cursor_put_u32(&c, v->driver_feature_select);
-	cursor_put_u32(&c, v->driver_feature_select < 2 ?
-				   (uint32_t)(v->accepted >> 32 * v->driver_feature_select) : 0);
+	cursor_put_u32(&c, v->driver_feature_select < 2
+				   ? (uint32_t)(v->accepted >> 32 * v->driver_feature_select)
+				   : 0);
 	cursor_put_u16(&c, v->config_vector);
 	cursor_put_u16(&c, v->nr_queues);
 	cursor_put_u8(&c, v->status);
@@ -261,8 +263,7 @@ static void write_queue(struct virtio_device *v, uint32_t offset, unsigned int l
 }
 
 /* A write of another size than the register's is a driver's fault and does nothing. */
-static void write_common(struct virtio_device *v, uint32_t offset, unsigned int len,
-			 uint64_t value)
+static void write_common(struct virtio_device *v, uint32_t offset, unsigned int len, uint64_t value)
 {
 	if (offset == VIRTIO_COMMON_DEVICE_FEATURE_SELECT && len == 4)
 		v->device_feature_select = (uint32_t)value;

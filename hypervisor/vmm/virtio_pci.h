@@ -30,7 +30,7 @@ struct reason;
 #define VIRTIO_CONFIG_BYTES 64u
 /* Requests served in one turn of a worker. A guest can make its queues feed themselves (the
  * used ring laid over the available one); a turn ends all the same. */
-#define VIRTIO_TURN	    64u
+#define VIRTIO_TURN 64u
 
 enum virtio_id {
 	VIRTIO_ID_NET = 1,
@@ -51,11 +51,11 @@ enum virtio_id {
 #define VIRTIO_F_VERSION_1     (UINT64_C(1) << 32)
 
 /* Where things lie in BAR 0; queue q is notified at NOTIFY + q * NOTIFY_STEP. */
-#define VIRTIO_BAR_COMMON 0x0000u
-#define VIRTIO_BAR_ISR	  0x1000u
-#define VIRTIO_BAR_DEVICE 0x2000u
-#define VIRTIO_BAR_NOTIFY 0x3000u
-#define VIRTIO_BAR_END	  0x4000u
+#define VIRTIO_BAR_COMMON  0x0000u
+#define VIRTIO_BAR_ISR	   0x1000u
+#define VIRTIO_BAR_DEVICE  0x2000u
+#define VIRTIO_BAR_NOTIFY  0x3000u
+#define VIRTIO_BAR_END	   0x4000u
 #define VIRTIO_NOTIFY_STEP 4u
 
 /* Common configuration, 4.1.4.3. */
@@ -137,11 +137,11 @@ struct virtio_device {
 	uint64_t notify_gpa; /* where ioeventfds are registered; vCPU threads and loading */
 
 	/* The worker (virtio_worker.h). */
-	int kick_fd[VIRTIO_MAX_QUEUES];	      /* fixed */
-	int source_fd[VIRTIO_MAX_SOURCES];    /* polled for input, -1: not; worker thread only */
-	int stop_fd;			      /* fixed */
-	bool stopping;			      /* atomic */
-	bool running;			      /* thread exists; start and stop only */
+	int kick_fd[VIRTIO_MAX_QUEUES];	   /* fixed */
+	int source_fd[VIRTIO_MAX_SOURCES]; /* polled for input, -1: not; worker thread only */
+	int stop_fd;			   /* fixed */
+	bool stopping;			   /* atomic */
+	bool running;			   /* thread exists; start and stop only */
 	pthread_t thread;
 };
 

@@ -259,8 +259,8 @@ static int copy_segments(struct guest_memory *mem, const struct virtqueue_segmen
 	return cursor_left(data) ? -EINVAL : 0;
 }
 
-int virtqueue_read(const struct virtqueue *vq, const struct virtqueue_chain *chain,
-		   uint64_t offset, void *ret, size_t len)
+int virtqueue_read(const struct virtqueue *vq, const struct virtqueue_chain *chain, uint64_t offset,
+		   void *ret, size_t len)
 {
 	struct cursor data = cursor_over(ret, len);
 

@@ -20,8 +20,8 @@
 struct guest_memory;
 struct state;
 
-#define VIRTQUEUE_MAX	    256u	  /* entries */
-#define VIRTQUEUE_CHAIN_MAX UINT32_MAX	  /* bytes a chain, each direction (2.7.5.1: 2^32) */
+#define VIRTQUEUE_MAX	    256u       /* entries */
+#define VIRTQUEUE_CHAIN_MAX UINT32_MAX /* bytes a chain, each direction (2.7.5.1: 2^32) */
 #define VIRTQUEUE_NO_VECTOR 0xffffu
 
 struct virtqueue {
@@ -70,8 +70,8 @@ int virtqueue_push(struct virtqueue *vq, uint16_t head, uint32_t len);
 bool virtqueue_should_signal(struct virtqueue *vq);
 
 /* Copies `len` bytes at `offset` of the out or the in part. -EINVAL beyond its end. */
-int virtqueue_read(const struct virtqueue *vq, const struct virtqueue_chain *chain,
-		   uint64_t offset, void *ret, size_t len);
+int virtqueue_read(const struct virtqueue *vq, const struct virtqueue_chain *chain, uint64_t offset,
+		   void *ret, size_t len);
 int virtqueue_write(struct virtqueue *vq, const struct virtqueue_chain *chain, uint64_t offset,
 		    const void *src, size_t len);
 

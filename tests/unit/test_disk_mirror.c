@@ -64,8 +64,8 @@ static void attach(struct fixture *f)
 	assert_int_equal(disk_mirror_set(f->mirror, true, BYTES, fds), 0);
 	detach(f);
 	memcpy(f->fds, fds, sizeof(fds));
-	f->mapping = mmap(NULL, ring_map_bytes(BYTES), PROT_READ | PROT_WRITE, MAP_SHARED, fds[0],
-			  0);
+	f->mapping =
+		mmap(NULL, ring_map_bytes(BYTES), PROT_READ | PROT_WRITE, MAP_SHARED, fds[0], 0);
 	assert_ptr_not_equal(f->mapping, MAP_FAILED);
 	ring_attach_consumer(&f->ring, f->mapping, BYTES);
 }
@@ -276,15 +276,9 @@ static void test_spoilt_header(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_off),
-		TEST(test_records),
-		TEST(test_sealed),
-		TEST(test_bad_sizes),
-		TEST(test_full),
-		TEST(test_replaced),
-		TEST(test_switched_off),
-		TEST(test_stopped),
-		TEST(test_spoilt_header),
+		TEST(test_off),		 TEST(test_records), TEST(test_sealed),
+		TEST(test_bad_sizes),	 TEST(test_full),    TEST(test_replaced),
+		TEST(test_switched_off), TEST(test_stopped), TEST(test_spoilt_header),
 	};
 
 	return test_main(tests);

@@ -36,7 +36,8 @@ static int setup(void **state)
 		assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, f->wire[i]), 0);
 		setsockopt(f->wire[i][0], SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(bytes));
 		f->room[i] = eventfd(0, EFD_NONBLOCK);
-		assert_int_equal(net_hold_add_nic(f->hold, i, f->wire[i][0], f->room[i], HEADER), 0);
+		assert_int_equal(net_hold_add_nic(f->hold, i, f->wire[i][0], f->room[i], HEADER),
+				 0);
 	}
 	f->event = -1;
 	*state = f;
@@ -178,8 +179,8 @@ static void test_deadline(void **state)
 	assert_int_equal(net_hold_release(f->hold, 1, 1, &frames, &bytes), -ETIME);
 	assert_int_equal(frames, 0);
 	assert_int_equal(received(f, 0, 60), -1);
-	assert_int_equal(net_hold_release(f->hold, 1, clock_now_ns() + NS_PER_S * 60, &frames, &bytes),
-			 0);
+	assert_int_equal(
+		net_hold_release(f->hold, 1, clock_now_ns() + NS_PER_S * 60, &frames, &bytes), 0);
 	assert_int_equal(frames, 1);
 	assert_int_equal(received(f, 0, 60), 1);
 }

@@ -453,18 +453,10 @@ static void test_reset_in_flight(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_write_and_read),
-		TEST(test_erase),
-		TEST(test_bad_requests),
-		TEST(test_not_a_request),
-		TEST(test_readonly),
-		TEST(test_refused),
-		TEST(test_mirror),
-		TEST(test_write_through),
-		TEST(test_disk_error),
-		TEST(test_in_flight),
-		TEST(test_bad_state),
-		TEST(test_reset_in_flight),
+		TEST(test_write_and_read), TEST(test_erase),	     TEST(test_bad_requests),
+		TEST(test_not_a_request),  TEST(test_readonly),	     TEST(test_refused),
+		TEST(test_mirror),	   TEST(test_write_through), TEST(test_disk_error),
+		TEST(test_in_flight),	   TEST(test_bad_state),     TEST(test_reset_in_flight),
 	};
 
 	return test_main(tests);

@@ -238,9 +238,8 @@ static void test_addresses(void **state)
 {
 	struct fixture *f = *state;
 	const struct guest_segment segment[2] = { { HEAD, HEADER, false }, { FRAME, 42, false } };
-	uint8_t arp[42] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 8, 6,
-			    0,	  1,	8,    0,    6,	  4,	0, 1, 0, 0, 0, 0, 0, 0,
-			    10,	  0,	0,    5 };
+	uint8_t arp[42] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 8,  6, 0, 1,
+			    8,	  0,	6,    4,    0,	  1,	0, 0, 0, 0, 0, 0, 10, 0, 0, 5 };
 	static uint8_t saved[8192];
 	struct net_addresses seen;
 	uint8_t got[6];
@@ -269,9 +268,9 @@ static void test_addresses(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_config),	 TEST(test_transmit),  TEST(test_held),
-		TEST(test_full),	 TEST(test_receive),   TEST(test_receive_late),
-		TEST(test_no_header),	 TEST(test_addresses),
+		TEST(test_config),    TEST(test_transmit),  TEST(test_held),
+		TEST(test_full),      TEST(test_receive),   TEST(test_receive_late),
+		TEST(test_no_header), TEST(test_addresses),
 	};
 
 	return test_main(tests);

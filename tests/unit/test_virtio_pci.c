@@ -76,8 +76,8 @@ static void test_negotiation(void **state)
 	struct fixture *f = *state;
 	struct guest_device *d = &f->rng;
 
-	assert_int_equal(guest_features(d), VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX |
-						    VIRTIO_F_INDIRECT_DESC);
+	assert_int_equal(guest_features(d),
+			 VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX | VIRTIO_F_INDIRECT_DESC);
 	guest_set_status(d, VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER);
 	guest_set_features(d, VIRTIO_F_EVENT_IDX); /* not VERSION_1 */
 	guest_set_status(d, VIRTIO_STATUS_FEATURES_OK);
@@ -271,15 +271,9 @@ static void test_gate(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_capabilities),
-		TEST(test_negotiation),
-		TEST(test_queue_registers),
-		TEST(test_every_access),
-		TEST(test_rng),
-		TEST(test_console),
-		TEST(test_needs_reset),
-		TEST(test_save_and_load),
-		TEST(test_lost_notification),
+		TEST(test_capabilities), TEST(test_negotiation),   TEST(test_queue_registers),
+		TEST(test_every_access), TEST(test_rng),	   TEST(test_console),
+		TEST(test_needs_reset),	 TEST(test_save_and_load), TEST(test_lost_notification),
 		TEST(test_gate),
 	};
 

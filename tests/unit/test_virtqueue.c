@@ -194,19 +194,29 @@ static const struct lie {
 	{ "address that overflows", { { UINT64_MAX, 2, 0, 0 } }, { { 0 } }, -EFAULT },
 	{ "huge length", { { DATA, UINT32_MAX, 0, 0 } }, { { 0 } }, -EFAULT },
 	{ "in the hole", { { GUEST_HOLE_START, 8, 0, 0 } }, { { 0 } }, -EFAULT },
-	{ "indirect in indirect", { { INDIRECT, 16, TABLE, 0 } }, { { INDIRECT, 16, TABLE, 0 } },
+	{ "indirect in indirect",
+	  { { INDIRECT, 16, TABLE, 0 } },
+	  { { INDIRECT, 16, TABLE, 0 } },
 	  -EPROTO },
-	{ "indirect with next", { { INDIRECT, 16, TABLE | NEXT, 1 } }, { { DATA, 1, 0, 0 } },
+	{ "indirect with next",
+	  { { INDIRECT, 16, TABLE | NEXT, 1 } },
+	  { { DATA, 1, 0, 0 } },
 	  -EPROTO },
 	{ "empty indirect", { { INDIRECT, 0, TABLE, 0 } }, { { 0 } }, -EPROTO },
 	{ "ragged indirect", { { INDIRECT, 24, TABLE, 0 } }, { { DATA, 1, 0, 0 } }, -EPROTO },
-	{ "indirect past the queue's size", { { INDIRECT, 16 * (SIZE + 1), TABLE, 0 } },
-	  { { DATA, 1, 0, 0 } }, -EPROTO },
+	{ "indirect past the queue's size",
+	  { { INDIRECT, 16 * (SIZE + 1), TABLE, 0 } },
+	  { { DATA, 1, 0, 0 } },
+	  -EPROTO },
 	{ "indirect outside memory", { { MEMORY, 16, TABLE, 0 } }, { { 0 } }, -EFAULT },
-	{ "indirect next beyond its table", { { INDIRECT, 16, TABLE, 0 } },
-	  { { DATA, 1, NEXT, 1 } }, -EPROTO },
-	{ "indirect loop", { { INDIRECT, 32, TABLE, 0 } },
-	  { { DATA, 1, NEXT, 1 }, { DATA, 1, NEXT, 0 } }, -EPROTO },
+	{ "indirect next beyond its table",
+	  { { INDIRECT, 16, TABLE, 0 } },
+	  { { DATA, 1, NEXT, 1 } },
+	  -EPROTO },
+	{ "indirect loop",
+	  { { INDIRECT, 32, TABLE, 0 } },
+	  { { DATA, 1, NEXT, 1 }, { DATA, 1, NEXT, 0 } },
+	  -EPROTO },
 };
 
 static void test_lies(void **state)
@@ -233,7 +243,8 @@ static void test_longest_chain(void **state)
 	struct fixture *f = *state;
 
 	for (unsigned int i = 0; i < SIZE; i++)
-		put_desc(f, DESC, i, (struct desc){ DATA, 1, i + 1 < SIZE ? NEXT : 0, (uint16_t)(i + 1) });
+		put_desc(f, DESC, i,
+			 (struct desc){ DATA, 1, i + 1 < SIZE ? NEXT : 0, (uint16_t)(i + 1) });
 	post(f, 0);
 	assert_int_equal(pop(f), 1);
 	assert_int_equal(f->chain.nr_out, SIZE);
