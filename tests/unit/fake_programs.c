@@ -6,6 +6,7 @@
  *
  * pollux-vmm: SIGUSR1 reboots the guest, SIGUSR2 crashes it.
  * pollux-ha: SIGUSR1 on a backup takes over.
+ * With --raw SOCKET: sends its input there and prints the answer, NUL bytes as newlines.
  */
 #include <getopt.h>
 #include <poll.h>
@@ -369,8 +370,7 @@ static int run_ha(const char *file)
 	struct reason why;
 	int fd, signals = open_signals();
 
-	if (settings_read(file, &ha.s, &why) < 0 ||
-	    ipc_listen(ha.s.socket, 0600, &fd) < 0) {
+	if (settings_read(file, &ha.s, &why) < 0 || ipc_listen(ha.s.socket, 0600, &fd) < 0) {
 		fprintf(stderr, "<3>pollux-ha: %s\n", why.text);
 		return 1;
 	}
@@ -400,12 +400,37 @@ static int run_ha(const char *file)
 	return 0;
 }
 
+static int run_raw(const char *path)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	char data[65536];
+	ssize_t n;
+
+	snprintf(at.sun_path, sizeof(at.sun_path), "%.100s", path);
+	if (connect(fd, (struct sockaddr *)&at, sizeof(at)) < 0)
+		return 1;
+	while ((n = read(STDIN_FILENO, data, sizeof(data))) > 0)
+		if (send(fd, data, (size_t)n, MSG_NOSIGNAL) < 0)
+			break;
+	while (poll(&p, 1, 500) > 0 && (n = read(fd, data, sizeof(data))) > 0)
+		for (ssize_t i = 0; i < n; i++)
+			putchar(data[i] ? data[i] : '\n');
+	puts(p.revents ? "(closed)" : "(open)");
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "domid", required_argument, NULL, 'd' }, { "run-dir", required_argument, NULL, 'r' },
-		{ "config", required_argument, NULL, 'c' }, { "standby", no_argument, NULL, 's' },
-		{ "settings", required_argument, NULL, 'S' }, { NULL, 0, NULL, 0 },
+		{ "domid", required_argument, NULL, 'd' },
+		{ "run-dir", required_argument, NULL, 'r' },
+		{ "config", required_argument, NULL, 'c' },
+		{ "standby", no_argument, NULL, 's' },
+		{ "settings", required_argument, NULL, 'S' },
+		{ "raw", required_argument, NULL, 'R' },
+		{ NULL, 0, NULL, 0 },
 	};
 	const char *dir = NULL, *config = NULL, *settings = NULL;
 	int o;
@@ -417,6 +442,8 @@ int main(int argc, char **argv)
 			config = optarg;
 		if (o == 'S')
 			settings = optarg;
+		if (o == 'R')
+			return run_raw(optarg);
 	}
 	if (settings)
 		return run_ha(settings);

@@ -18,7 +18,8 @@ static void defaults_and_values(void **state)
 	assert_string_equal(c.http, "127.0.0.1:7480");
 	assert_string_equal(c.protection.mode, "remus");
 	assert_int_equal(c.protection.interval_ns, 100000000);
-	assert_int_equal(conf_parse(HOST "listen = 0.0.0.0:7400 ; everywhere\n"
+	assert_int_equal(conf_parse(HOST
+				    "listen = 0.0.0.0:7400 ; everywhere\n"
 				    "[tls]\nencryption = off\n[http]\nlisten = off\n"
 				    "[protection]\ninterval = 25ms\ncodec=zstd\nstage = 128MiB\n"
 				    "# a remark\n[peer b]\naddress = 192.0.2.2\n"
@@ -51,7 +52,8 @@ static void refusals(void **state)
 		{ HOST "[tls]\nencryption = maybe\n", "expected required or off" },
 		{ HOST "listen = 1.2.3.4:7400\n", "[tls] needs ca, cert and key" },
 		{ HOST "[http]\nlisten = 0.0.0.0:80\n", "no loopback address" },
-		{ HOST "[protection]\nmode = colo\n", "f:4: mode: \"colo\", expected remus or kemari" },
+		{ HOST "[protection]\nmode = colo\n",
+		  "f:4: mode: \"colo\", expected remus or kemari" },
 		{ HOST "[protection]\ncodec = gzip\n", "expected lz4, zstd, zlib or none" },
 		{ HOST "[protection]\ninterval = 100\n", "f:4: interval: \"100\" is no duration" },
 		{ HOST "[protection]\ninterval = 1ms\n",
@@ -63,7 +65,8 @@ static void refusals(void **state)
 		{ HOST "[peer a]\naddress = 1.2.3.4\n", "is this host itself" },
 		{ HOST "[peer b]\nadress = 1.2.3.4\n", "f:4: unknown key \"adress\" in [peer b]" },
 		{ HOST "[peer b]\naddress = 1.2.3.4:0\n", "a port from 1 to 65535" },
-		{ HOST "[peer b]\naddress = 1.2.3.4\naddress = 1.2.3.5\n", "f:5: address is given twice" },
+		{ HOST "[peer b]\naddress = 1.2.3.4\naddress = 1.2.3.5\n",
+		  "f:5: address is given twice" },
 	};
 	struct conf c = { .name = "kept" };
 	struct reason why;

@@ -7,8 +7,18 @@
 
 static void durations(void **state)
 {
-	static const char *const bad[] = { "", "5", "ms", "-5ms", "+5ms", " 5ms", "5 ms", "1m30s",
-					   "1.5s", "0x10s", "99999999999999999999s", "300000000h" };
+	static const char *const bad[] = { "",
+					   "5",
+					   "ms",
+					   "-5ms",
+					   "+5ms",
+					   " 5ms",
+					   "5 ms",
+					   "1m30s",
+					   "1.5s",
+					   "0x10s",
+					   "99999999999999999999s",
+					   "300000000h" };
 	struct reason why;
 	uint64_t v = 77;
 
@@ -86,8 +96,8 @@ static void uuids(void **state)
 
 static void addresses(void **state)
 {
-	static const char *const bad[] = { "",	    ":7400",	"1.2.3.4:0", "1.2.3.4:65536",
-					   "1.2.3.4:x", "[::1",	"[::1]x",    "::1:7400:" };
+	static const char *const bad[] = { "",		":7400", "1.2.3.4:0", "1.2.3.4:65536",
+					   "1.2.3.4:x", "[::1",	 "[::1]x",    "::1:7400:" };
 	struct text_address a;
 	struct reason why;
 
@@ -107,8 +117,8 @@ static void addresses(void **state)
 
 static void json_is_whole_and_typed(void **state)
 {
-	static const char *const bad[] = { "", "[]", "1", "{", "{} x", "{\"a\":}", "null",
-					   "{\"a\":\"\xff\"}" };
+	static const char *const bad[] = { "",	   "[]",       "1",    "{",
+					   "{} x", "{\"a\":}", "null", "{\"a\":\"\xff\"}" };
 	cleanup_json struct json_object *o = NULL;
 	struct reason why;
 	const char *s = "kept";
@@ -120,7 +130,9 @@ static void json_is_whole_and_typed(void **state)
 			fail_msg("%s was taken", bad[i]);
 	assert_null(o);
 	assert_int_equal(json_parse("{\"n\":18446744073709551615,\"m\":-1,\"s\":\"x\","
-				    "\"z\":\"a\\u0000b\",\"l\":null}", "text", &o, &why), 0);
+				    "\"z\":\"a\\u0000b\",\"l\":null}",
+				    "text", &o, &why),
+			 0);
 	assert_int_equal(json_get_u64(o, "n", &v, &why), 0);
 	assert_true(v == UINT64_MAX);
 	v = 5;
@@ -151,9 +163,12 @@ static void json_depth_is_bounded(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(durations), cmocka_unit_test(sizes),
-		cmocka_unit_test(names),     cmocka_unit_test(uuids),
-		cmocka_unit_test(addresses), cmocka_unit_test(json_is_whole_and_typed),
+		cmocka_unit_test(durations),
+		cmocka_unit_test(sizes),
+		cmocka_unit_test(names),
+		cmocka_unit_test(uuids),
+		cmocka_unit_test(addresses),
+		cmocka_unit_test(json_is_whole_and_typed),
 		cmocka_unit_test(json_depth_is_bounded),
 	};
 

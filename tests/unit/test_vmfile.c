@@ -22,16 +22,17 @@ static void whole_file(void **state)
 	struct reason why;
 
 	(void)state;
-	assert_int_equal(parse("# a VM # [ 'x'\n"
-			       "name = \"db\"; uuid = '6f1c1a9e-5a0e-4b8f-9d35-0d2a4f6b7c11'\n"
-			       "kernel = '/boot/vmlinuz'\nramdisk=\"/boot/initrd # no remark\"\n"
-			       "extra = \"console=ttyS0 a=b\"\nroot = '/dev/vda'\n"
-			       "memory = 256\nmaxmem = 256\nvcpus = 2\ntype = 'pvh'\nserial='pty'\n"
-			       "disk = [ '/x.img,raw,xvda,rw',\n  # between\n  '/y.img,raw,xvdb,ro' ]\n"
-			       "vif = [ 'mac=52:54:00:77:01:0A, bridge=br0', '' ]\n"
-			       "on_poweroff = 'destroy'\non_reboot = \"restart\"\non_crash = 'preserve'\n",
-			       &o, &why),
-			 0);
+	assert_int_equal(
+		parse("# a VM # [ 'x'\n"
+		      "name = \"db\"; uuid = '6f1c1a9e-5a0e-4b8f-9d35-0d2a4f6b7c11'\n"
+		      "kernel = '/boot/vmlinuz'\nramdisk=\"/boot/initrd # no remark\"\n"
+		      "extra = \"console=ttyS0 a=b\"\nroot = '/dev/vda'\n"
+		      "memory = 256\nmaxmem = 256\nvcpus = 2\ntype = 'pvh'\nserial='pty'\n"
+		      "disk = [ '/x.img,raw,xvda,rw',\n  # between\n  '/y.img,raw,xvdb,ro' ]\n"
+		      "vif = [ 'mac=52:54:00:77:01:0A, bridge=br0', '' ]\n"
+		      "on_poweroff = 'destroy'\non_reboot = \"restart\"\non_crash = 'preserve'\n",
+		      &o, &why),
+		0);
 	assert_string_equal(json_text(o, "name", ""), "db");
 	assert_string_equal(json_text(o, "uuid", ""), "6f1c1a9e-5a0e-4b8f-9d35-0d2a4f6b7c11");
 	assert_string_equal(json_text(o, "cmdline", ""), "root=/dev/vda console=ttyS0 a=b");
@@ -49,8 +50,8 @@ static void whole_file(void **state)
 			    "52:54:00:77:01:0a");
 	assert_string_equal(json_text(json_object_array_get_idx(nics, 0), "bridge", ""), "br0");
 	assert_null(json_member(json_object_array_get_idx(nics, 1), "bridge"));
-	assert_memory_equal(json_text(json_object_array_get_idx(nics, 1), "mac", ""), "52:54:00:",
-			    9);
+	assert_memory_equal(json_text(json_object_array_get_idx(nics, 1), "mac", ""),
+			    "52:54:00:", 9);
 }
 
 static void what_is_left_out(void **state)
@@ -94,7 +95,8 @@ static void refusals(void **state)
 		{ MINIMAL "maxmem = 128\n", "maxmem = 128, expected a number from 64 to 64" },
 		{ MINIMAL "uuid = 'one'\n", "uuid = \"one\"" },
 		{ MINIMAL "type = 'pv'\n", "type = \"pv\", expected pvh or hvm" },
-		{ MINIMAL "on_crash = 'coredump-restart'\n", "expected destroy, restart or preserve" },
+		{ MINIMAL "on_crash = 'coredump-restart'\n",
+		  "expected destroy, restart or preserve" },
 		{ MINIMAL "cmdline = 'a'\nextra = 'b'\n", "exclude each other" },
 		{ MINIMAL "disk = '/x.img,raw,xvda,rw'\n", "expected a list" },
 		{ MINIMAL "disk = [ '/x.img,qcow2,xvda,rw' ]\n", "format qcow2, expected raw" },
@@ -152,8 +154,10 @@ static void files_that_are_missing(void **state)
 	assert_int_equal(vmfile_read(path, &o, &why), -ENOENT);
 	assert_non_null(strstr(why.text, "kernel /k: No such file"));
 	assert_int_equal(ftruncate(fd, 0), 0);
-	snprintf(text, sizeof(text), "name='db'\nkernel='%s'\nmemory=64\n"
-		 "disk=['/nowhere/x.img,raw,xvda,rw']\n", path);
+	snprintf(text, sizeof(text),
+		 "name='db'\nkernel='%s'\nmemory=64\n"
+		 "disk=['/nowhere/x.img,raw,xvda,rw']\n",
+		 path);
 	assert_int_equal(pwrite(fd, text, strlen(text), 0), (ssize_t)strlen(text));
 	assert_int_equal(vmfile_read(path, &o, &why), -ENOENT);
 	assert_non_null(strstr(why.text, "disk /nowhere/x.img: No such file"));

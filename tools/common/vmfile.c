@@ -202,7 +202,8 @@ static int take_word(XLU_Config *cfg, const char *key, const char *const *words,
 			return 0;
 		}
 	return reason_set(why, EINVAL, "%s = \"%.40s\", expected %s%s%s%s%s", key, text, words[0],
-			  words[2] ? ", " : " or ", words[1], words[2] ? " or " : "", words[2] ?: "");
+			  words[2] ? ", " : " or ", words[1], words[2] ? " or " : "",
+			  words[2] ?: "");
 }
 
 static int take_actions(XLU_Config *cfg, struct json_object *o, struct reason *why)

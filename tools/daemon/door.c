@@ -36,7 +36,7 @@ struct door {
 	int fd;
 	sd_event_source *source;
 	struct client *clients;
-	unsigned int nr_clients;
+	unsigned int nr_clients, nr_lookers;
 };
 
 /* One question given to a worker. */
@@ -132,6 +132,7 @@ static void free_gone(struct door *l)
 		}
 		*at = c->next;
 		l->nr_clients--;
+		l->nr_lookers -= !c->may_change;
 		free(c->answer);
 		free(c);
 	}
@@ -291,12 +292,15 @@ static int on_connect(sd_event_source *source, int fd, uint32_t revents, void *u
 	struct client *c;
 	struct ipc *ipc;
 	struct ucred peer;
+	bool change, full;
 
 	(void)source, (void)revents;
 	free_gone(l);
 	if (ipc_accept(fd, &ipc, &peer) < 0)
 		return 0;
-	c = l->nr_clients < DOOR_MAX_CLIENTS ? calloc(1, sizeof(*c)) : NULL;
+	change = may_change(ipc_fd(ipc), &peer);
+	full = l->nr_clients >= DOOR_MAX_CLIENTS || (!change && l->nr_lookers >= DOOR_MAX_LOOKERS);
+	c = full ? NULL : calloc(1, sizeof(*c));
 	if (!c) {
 		ipc_send(ipc, "{\"ok\":false,\"code\":\"busy\",\"error\":\"too many connections; "
 			      "try again\"}");
@@ -305,7 +309,8 @@ static int on_connect(sd_event_source *source, int fd, uint32_t revents, void *u
 	}
 	c->door = l;
 	c->ipc = ipc;
-	c->may_change = may_change(ipc_fd(ipc), &peer);
+	c->may_change = change;
+	l->nr_lookers += !change;
 	c->next = l->clients;
 	l->clients = c;
 	l->nr_clients++;

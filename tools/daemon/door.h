@@ -14,7 +14,8 @@
 struct daemon;
 struct door;
 
-#define DOOR_MAX_CLIENTS 128u
+#define DOOR_MAX_CLIENTS 256u
+#define DOOR_MAX_LOOKERS 64u /* of them, those that may only read: they lock nobody out */
 #define DOOR_GROUP	 "pollux"
 
 int door_open(struct daemon *d, struct door **ret, struct reason *why);
