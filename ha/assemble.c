@@ -2,6 +2,7 @@
 #include "ha/assemble.h"
 
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include "base/blackbox.h"
@@ -16,6 +17,8 @@
 struct assembler {
 	struct assemble_config config;
 	struct decoder *decoder;
+	pthread_mutex_t lock; /* held while a frame is taken */
+	bool ended;	      /* lock */
 	bool direct; /* the first epoch: straight to the standby */
 	struct pending_epoch *epoch;
 	_Atomic uint64_t bytes_raw;
@@ -28,8 +31,10 @@ static int local_failure(struct assembler *a, int err, enum role_why reason_why,
 	struct letter l = { .kind = LETTER_FAILED, .reason_why = reason_why, .why = *text };
 	bool disk = reason_why == ROLE_WHY_DISK_ERROR || reason_why == ROLE_WHY_NO_SPACE;
 
-	if (err == -ECANCELED)
-		return refusal_set(why, PROTO_INTERRUPTED, "the standby is being dropped");
+	if (err == -ECANCELED) {
+		a->ended = true;
+		return 0;
+	}
 	mailbox_post(a->config.mailbox, &l);
 	return refusal_set(why, disk ? PROTO_DISK_FAILED : PROTO_NO_MEMORY, "%s", text->text);
 }
@@ -162,12 +167,15 @@ static int begin(struct assembler *a, uint64_t epoch, struct refusal *why)
 				   "epoch %" PRIu64 " begins before %" PRIu64 " has ended", epoch,
 				   a->epoch->epoch);
 	r = pending_current(a->config.pending, epoch, &a->epoch);
-	return r ? refusal_set(why, PROTO_INTERRUPTED, "the standby is being dropped") : 0;
+	if (r == -ECANCELED)
+		a->ended = true;
+	else if (r)
+		return refusal_set(why, PROTO_BAD_EPOCH, "epoch %" PRIu64 " is out of turn", epoch);
+	return 0;
 }
 
-int assemble_frame(void *opaque, const struct message *m, struct refusal *why)
+static int take(struct assembler *a, const struct message *m, struct refusal *why)
 {
-	struct assembler *a = opaque;
 	int r;
 
 	if (!frame_is_data(m->type) && m->type != PROTO_EPOCH_END &&
@@ -175,7 +183,7 @@ int assemble_frame(void *opaque, const struct message *m, struct refusal *why)
 		return refusal_set(why, PROTO_UNEXPECTED, "%s on the bulk connection",
 				   proto_type_name(m->type));
 	r = begin(a, m->epoch, why);
-	if (r)
+	if (r || a->ended)
 		return r;
 	if (m->type == PROTO_PAGES)
 		return take_pages(a, m, why);
@@ -193,6 +201,24 @@ int assemble_frame(void *opaque, const struct message *m, struct refusal *why)
 	return take_disk(a, m, why);
 }
 
+int assemble_frame(void *opaque, const struct message *m, struct refusal *why)
+{
+	struct assembler *a = opaque;
+	int r;
+
+	pthread_mutex_lock(&a->lock);
+	r = a->ended ? 0 : take(a, m, why);
+	pthread_mutex_unlock(&a->lock);
+	return r;
+}
+
+void assemble_end(struct assembler *a)
+{
+	pthread_mutex_lock(&a->lock);
+	a->ended = true;
+	pthread_mutex_unlock(&a->lock);
+}
+
 int assemble_open(const struct assemble_config *config, struct assembler **ret)
 {
 	struct decode_options o = { .nr_gfns = config->platform->nr_gfns,
@@ -204,6 +230,7 @@ int assemble_open(const struct assemble_config *config, struct assembler **ret)
 		return -ENOMEM;
 	a->config = *config;
 	a->direct = true;
+	pthread_mutex_init(&a->lock, NULL);
 	r = decode_open(&a->decoder, &o);
 	if (r) {
 		free(a);
@@ -218,6 +245,7 @@ void assemble_close(struct assembler *a)
 	if (!a)
 		return;
 	decode_close(a->decoder);
+	pthread_mutex_destroy(&a->lock);
 	free(a);
 }
 

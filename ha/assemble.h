@@ -38,6 +38,10 @@ struct assemble_config {
 
 int assemble_open(const struct assemble_config *config, struct assembler **ret);
 void assemble_close(struct assembler *a);
+/* From here on frames are read and forgotten, so that the connection stays whole for the
+ * last words. When it returns nothing touches the standby any more; pending_drop_all() first,
+ * or it may wait for a commit. Main thread. */
+void assemble_end(struct assembler *a);
 /* A link_sink: `opaque` is the assembler. */
 int assemble_frame(void *opaque, const struct message *m, struct refusal *why);
 uint64_t assemble_bytes_raw(const struct assembler *a); /* of pages; any thread */

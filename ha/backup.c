@@ -40,8 +40,8 @@ static void drop_standby(struct engine *e)
 		return;
 	b->standby_gone = true;
 	pending_drop_all(b->pending);
-	if (b->link)
-		link_end_bulk(b->link);
+	if (b->assembler)
+		assemble_end(b->assembler);
 	commit_finish(b->commit);
 	apply_close(b->apply);
 	b->apply = NULL;

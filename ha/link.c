@@ -164,20 +164,12 @@ void link_shutdown(struct link *l)
 	transport_shutdown(l->config.heart);
 }
 
-void link_end_bulk(struct link *l)
-{
-	transport_shutdown(l->config.bulk);
-	if (!l->bulk_joined)
-		pthread_join(l->bulk_thread, NULL);
-	l->bulk_joined = true;
-}
-
 void link_close(struct link *l)
 {
 	if (!l)
 		return;
 	link_shutdown(l);
-	link_end_bulk(l);
+	pthread_join(l->bulk_thread, NULL);
 	pthread_join(l->heart_thread, NULL);
 	transport_close(l->config.bulk);
 	transport_close(l->config.heart);

@@ -35,7 +35,6 @@ struct link_config {
 struct link {
 	struct link_config config;
 	pthread_t bulk_thread, heart_thread;
-	bool bulk_joined;
 	bool broken; /* main thread: LETTER_BROKEN was seen, or a send failed */
 };
 
@@ -43,8 +42,6 @@ int link_open(const struct link_config *config, struct link **ret);
 /* Ends the connections; threads that wait in them return. Then link_close() joins. */
 void link_shutdown(struct link *l);
 void link_close(struct link *l);
-/* Ends the bulk connection alone and joins its thread: the sink is not called any more. */
-void link_end_bulk(struct link *l);
 
 /* Sends one message now, on the connection it belongs to (heartbeats: heart). Does not wait
  * long: a peer that does not read is as good as gone. */
