@@ -3,6 +3,7 @@
 
 #include <linux/kvm.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -17,6 +18,8 @@
 
 /* Guests look for lost time after a pause of seconds; shorter ones need no excuse. */
 #define EXCUSE_AFTER_NS NS_PER_S
+/* How long a pause looks out for parked processors before it sleeps. */
+#define SPIN_NS (500 * NS_PER_US)
 
 struct run {
 	struct vm *vm;
@@ -28,7 +31,7 @@ struct run {
 
 	/* All below: lock. */
 	unsigned int halts;	  /* who holds the VM halted */
-	unsigned int running;	  /* vCPU threads that are not parked */
+	unsigned int running;	  /* vCPU threads that are not parked; atomic for a glance */
 	bool gate_closed;	  /* by us */
 	uint32_t pause_count;	  /* part of halts: by clients */
 	bool settled;		  /* a client was told that it is paused */
@@ -114,9 +117,25 @@ static void hold(struct run *run)
 		vcpu_kick(&run->vm->vcpu[i]);
 }
 
+/*
+ * A processor comes out of the guest within microseconds, less than it takes to sleep and
+ * be woken; so look for that long before sleeping. The lock is free meanwhile.
+ */
+static void spin_until_parked(struct run *run)
+{
+	uint64_t end = clock_now_ns() + SPIN_NS;
+
+	pthread_mutex_unlock(&run->lock);
+	while (__atomic_load_n(&run->running, __ATOMIC_ACQUIRE) > 0 && clock_now_ns() < end)
+		sched_yield();
+	pthread_mutex_lock(&run->lock);
+}
+
 /* Someone else may end the last hold while we wait: then there is nothing to wait for. */
 static void wait_halted(struct run *run)
 {
+	if (run->running > 0)
+		spin_until_parked(run);
 	while (run->running > 0 && run->halts > 0 && !run->quit)
 		pthread_cond_wait(&run->parked, &run->lock);
 	if (run->halts > 0 && run->running == 0 && !run->gate_closed) {
@@ -157,13 +176,13 @@ bool run_park(struct vcpu *vcpu)
 	bool go_on;
 
 	pthread_mutex_lock(&run->lock);
-	if (run->halts > 0 && --run->running == 0)
-		pthread_cond_broadcast(&run->parked);
-	else if (run->halts == 0)
+	if (run->halts == 0)
 		goto out;
+	if (__atomic_sub_fetch(&run->running, 1, __ATOMIC_RELEASE) == 0)
+		pthread_cond_broadcast(&run->parked);
 	while (run->halts > 0 && !run->quit)
 		pthread_cond_wait(&run->resumed, &run->lock);
-	run->running++;
+	__atomic_add_fetch(&run->running, 1, __ATOMIC_RELEASE);
 out:
 	__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
 	run->fresh = run->fresh && run->quit;

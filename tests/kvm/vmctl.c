@@ -209,7 +209,8 @@ static int epochs(struct target *t, int n, int interval_ms)
 	printf("dirty pages: p50 %llu p99 %llu\n", (unsigned long long)hist_percentile(&dirty, 500),
 	       (unsigned long long)hist_percentile(&dirty, 990));
 	for (int s = 0; s < STEPS; s++)
-		printf("%-12s us: p50 %8.1f  p99 %8.1f  max %8.1f\n", names[s],
+		printf("%-12s us: p10 %8.1f  p50 %8.1f  p99 %8.1f  max %8.1f\n", names[s],
+		       (double)hist_percentile(&hist[s], 100) / 1e3,
 		       (double)hist_percentile(&hist[s], 500) / 1e3,
 		       (double)hist_percentile(&hist[s], 990) / 1e3, (double)hist[s].max / 1e3);
 	free(copy);
