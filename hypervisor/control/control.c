@@ -151,8 +151,9 @@ static int judge_reply(struct cursor *reply, const struct control_call *call, si
 		return reason_set(call->why, -err, "%.*s", (int)MIN(len, 200u), text);
 	}
 	if (nr_fds != call->nr_fds)
-		return reason_set(call->why, EPROTO, "the VM's process sent %zu descriptors, not %zu",
-				  nr_fds, call->nr_fds);
+		return reason_set(call->why, EPROTO,
+				  "the VM's process sent %zu descriptors, not %zu", nr_fds,
+				  call->nr_fds);
 	return 0;
 }
 

@@ -128,15 +128,15 @@ static uint64_t put_fadt(struct layout *at, uint64_t facs, uint64_t dsdt)
 	cursor_put_u32(&c, POWER_CONTROL_PORT);
 	put_zeros(&c, 8); /* PM1b control, PM2 control */
 	cursor_put_u32(&c, POWER_TIMER_PORT);
-	put_zeros(&c, 8); /* GPE blocks */
+	put_zeros(&c, 8);     /* GPE blocks */
 	cursor_put_u8(&c, 4); /* lengths: event, control, PM2, timer, GPE0, GPE1 */
 	cursor_put_u8(&c, 2);
 	cursor_put_u8(&c, 0);
 	cursor_put_u8(&c, 4);
 	put_zeros(&c, 4);
-	cursor_put_u16(&c, 101);  /* C2 and C3 are not there */
+	cursor_put_u16(&c, 101); /* C2 and C3 are not there */
 	cursor_put_u16(&c, 1001);
-	put_zeros(&c, 8); /* flush, duty, alarm registers */
+	put_zeros(&c, 8);	 /* flush, duty, alarm registers */
 	cursor_put_u8(&c, 0x32); /* CMOS register of the century */
 	cursor_put_u16(&c, BOOT_NO_VGA | BOOT_NO_ASPM);
 	cursor_put_u8(&c, 0);
@@ -145,7 +145,7 @@ static uint64_t put_fadt(struct layout *at, uint64_t facs, uint64_t dsdt)
 	put_gas(&c, POWER_RESET_PORT, GAS_BYTE);
 	cursor_put_u8(&c, POWER_RESET_VALUE);
 	put_zeros(&c, 2);
-	cursor_put_u8(&c, 4); /* minor version: 6.4 */
+	cursor_put_u8(&c, 4);  /* minor version: 6.4 */
 	cursor_put_u64(&c, 0); /* X_FIRMWARE_CTRL: the 32-bit field is set, this must not be */
 	cursor_put_u64(&c, dsdt);
 	put_gas(&c, POWER_EVENT_PORT, GAS_DWORD);

@@ -109,8 +109,8 @@ int boot_open(struct vm *vm, struct reason *why)
 		err = open_file(config->kernel, "kernel", &boot->kernel_fd, &boot->kernel_bytes,
 				why);
 	if (!err && config->ramdisk)
-		err = open_file(config->ramdisk, "ramdisk", &boot->ramdisk_fd,
-				&boot->ramdisk_bytes, why);
+		err = open_file(config->ramdisk, "ramdisk", &boot->ramdisk_fd, &boot->ramdisk_bytes,
+				why);
 	if (err && vm->standby) {
 		if (boot->kernel_fd >= 0)
 			close(take_fd(&boot->kernel_fd));
@@ -187,8 +187,8 @@ static int read_image(struct vm *vm, struct image *image, struct reason *why)
 			 MIN(pref, GUEST_HOLE_START) + init_size);
 	if (image->end > vm->memory.low_bytes)
 		return reason_set(why, ENOMEM,
-				  "memory: kernel %s needs %llu MiB to start, the VM has %llu", path,
-				  (unsigned long long)(image->end >> 20) + 1,
+				  "memory: kernel %s needs %llu MiB to start, the VM has %llu",
+				  path, (unsigned long long)(image->end >> 20) + 1,
 				  (unsigned long long)(vm->config.memory_bytes >> 20));
 	return 0;
 }
@@ -209,7 +209,8 @@ static int load_ramdisk(struct vm *vm, const struct image *image, uint64_t *ret_
 	    ((limit - boot->ramdisk_bytes) & ~(uint64_t)(GUEST_PAGE_BYTES - 1)) < image->end)
 		return reason_set(why, ENOMEM,
 				  "ramdisk %s: %llu MiB do not fit beside the kernel in %llu MiB",
-				  vm->config.ramdisk, (unsigned long long)(boot->ramdisk_bytes >> 20),
+				  vm->config.ramdisk,
+				  (unsigned long long)(boot->ramdisk_bytes >> 20),
 				  (unsigned long long)(limit >> 20));
 	gpa = (limit - boot->ramdisk_bytes) & ~(uint64_t)(GUEST_PAGE_BYTES - 1);
 	*ret_gpa = gpa;

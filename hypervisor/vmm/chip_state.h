@@ -25,8 +25,8 @@ struct chips_saved {
 struct chip_state {
 	struct chips_saved saved; /* what was last taken or loaded */
 	struct chips_saved power_on;
-	uint64_t cpuid_digest;	  /* of this VM on this host */
-	uint32_t tsc_khz;	  /* of this host's processors, as KVM gives them */
+	uint64_t cpuid_digest; /* of this VM on this host */
+	uint32_t tsc_khz;      /* of this host's processors, as KVM gives them */
 };
 
 /* Creates the chips in KVM: before the processors. */

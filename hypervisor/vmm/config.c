@@ -18,8 +18,8 @@ struct key {
 
 static int wrong(struct reason *why, const char *key, const char *wanted, json_object *value)
 {
-	return reason_set(why, EINVAL, "%s: %.80s is not %s", key, json_object_to_json_string(value),
-			  wanted);
+	return reason_set(why, EINVAL, "%s: %.80s is not %s", key,
+			  json_object_to_json_string(value), wanted);
 }
 
 static int parse_object(json_object *object, const char *what, const struct key *keys,

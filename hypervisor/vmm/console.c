@@ -37,8 +37,7 @@ static int listen_at(const char *run_dir, struct reason *why)
 
 	snprintf(address.sun_path, sizeof(address.sun_path), "%s/console", run_dir);
 	unlink(address.sun_path);
-	if (fd < 0 || fchmod(fd, 0600) ||
-	    bind(fd, (struct sockaddr *)&address, sizeof(address)) ||
+	if (fd < 0 || fchmod(fd, 0600) || bind(fd, (struct sockaddr *)&address, sizeof(address)) ||
 	    listen(fd, CONSOLE_MAX_CLIENTS))
 		return reason_set(why, errno, "%s: %s", address.sun_path, strerror(errno));
 	return take_fd(&fd);
@@ -84,8 +83,8 @@ int console_open(struct vm *vm, struct console **ret, struct reason *why)
 /* A full disk or socket loses console output, nothing else. */
 static void output_to(int fd, const uint8_t *data, size_t len, bool is_socket)
 {
-	ssize_t n = is_socket ? send(fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL) :
-				write(fd, data, len);
+	ssize_t n =
+		is_socket ? send(fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL) : write(fd, data, len);
 
 	(void)n;
 }

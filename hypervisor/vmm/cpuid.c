@@ -39,7 +39,8 @@ static const struct mask masks[] = {
 };
 
 /* Leaves that belong to the above, or describe the host's own topology and caches. */
-static const uint32_t dropped[] = { 0xa, 0x12, 0x14, 0x1d, 0x1e, 0x1f, 0x8000000a, 0x8000001b,
+static const uint32_t dropped[] = { 0xa,	0x12,	    0x14,	0x1d,
+				    0x1e,	0x1f,	    0x8000000a, 0x8000001b,
 				    0x8000001d, 0x8000001e, 0x8000001f, 0x80000022 };
 
 static void apply_masks(struct kvm_cpuid_entry2 *e)

@@ -14,7 +14,7 @@ struct export_area {
 	int fd;
 	uint8_t *base;
 	size_t bytes;
-	uint64_t *dirty; /* at dirty_offset: one bit a gfn below nr_gfns */
+	uint64_t *dirty;  /* at dirty_offset: one bit a gfn below nr_gfns */
 	uint8_t *context; /* at context_offset, context_max bytes */
 	uint64_t dirty_offset, context_offset, context_max;
 };

@@ -19,7 +19,7 @@
 #include "hypervisor/vmm/sandbox.h"
 #include "hypervisor/vmm/vm.h"
 
-#define DOMID_MAX 32752u /* Xen's DOMID_FIRST_RESERVED - 1 is 0x7fef */
+#define DOMID_MAX  32752u /* Xen's DOMID_FIRST_RESERVED - 1 is 0x7fef */
 #define EXIT_USAGE 2
 
 struct arguments {
@@ -30,7 +30,8 @@ struct arguments {
 
 static int usage(void)
 {
-	fputs("usage: pollux-vmm --domid N --run-dir DIR --config FILE [--standby] [--no-sandbox]\n",
+	fputs("usage: pollux-vmm --domid N --run-dir DIR --config FILE [--standby] "
+	      "[--no-sandbox]\n",
 	      stderr);
 	return -EINVAL;
 }

@@ -50,8 +50,8 @@ int guest_memory_open(struct guest_memory *ret, uint64_t bytes)
 		return -EINVAL;
 	mem.low_bytes = MIN(bytes, GUEST_HOLE_START);
 	mem.high_bytes = bytes - mem.low_bytes;
-	mem.nr_gfns = mem.high_bytes ? gfn_of(GUEST_HIGH_START + mem.high_bytes) :
-				       gfn_of(mem.low_bytes);
+	mem.nr_gfns =
+		mem.high_bytes ? gfn_of(GUEST_HIGH_START + mem.high_bytes) : gfn_of(mem.low_bytes);
 	words = bitmap_words(mem.nr_gfns);
 
 	err = map_memfd(&mem, bytes);
@@ -163,15 +163,15 @@ void guest_mark_all(struct guest_memory *mem)
 static uint64_t harvest_word(struct guest_memory *mem, size_t index, uint64_t *bitmap, bool keep)
 {
 	uint64_t *from = &mem->device_summary[index];
-	uint64_t summary = keep ? __atomic_load_n(from, __ATOMIC_ACQUIRE) :
-				  __atomic_exchange_n(from, 0, __ATOMIC_ACQ_REL);
+	uint64_t summary = keep ? __atomic_load_n(from, __ATOMIC_ACQUIRE)
+				: __atomic_exchange_n(from, 0, __ATOMIC_ACQ_REL);
 	uint64_t fresh = 0;
 
 	while (summary) {
 		size_t word = index * BITMAP_WORD_BITS + (size_t)__builtin_ctzll(summary);
-		uint64_t marks = keep ? __atomic_load_n(&mem->device_dirty[word], __ATOMIC_ACQUIRE) :
-					__atomic_exchange_n(&mem->device_dirty[word], 0,
-							    __ATOMIC_ACQ_REL);
+		uint64_t marks =
+			keep ? __atomic_load_n(&mem->device_dirty[word], __ATOMIC_ACQUIRE)
+			     : __atomic_exchange_n(&mem->device_dirty[word], 0, __ATOMIC_ACQ_REL);
 
 		fresh += (uint64_t)__builtin_popcountll(marks & ~bitmap[word]);
 		bitmap[word] |= marks;

@@ -99,7 +99,7 @@ static void pm_write(void *context, uint16_t port, unsigned int len, uint32_t va
 	(void)len;
 	pthread_mutex_lock(&power->lock);
 	if (port == POWER_EVENT_PORT)
-		power->status &= (uint16_t)~(value & EVENT_STATUS_BITS);
+		power->status &= (uint16_t) ~(value & EVENT_STATUS_BITS);
 	else if (port == POWER_EVENT_PORT + 2)
 		power->enable = (uint16_t)(value & EVENT_ENABLE_BITS);
 	else if (port == POWER_CONTROL_PORT)
@@ -183,16 +183,36 @@ int power_open(struct vm *vm, struct power **ret)
 {
 	struct power *power = calloc(1, sizeof(*power));
 	const struct io_range ranges[] = {
-		{ .base = POWER_EVENT_PORT, .count = 6, .width = 2, .read = pm_read,
-		  .write = pm_write, .context = power },
-		{ .base = POWER_TIMER_PORT, .count = 4, .width = 4, .read = timer_read,
-		  .write = ignore_write, .context = power },
-		{ .base = 0x60, .count = 1, .width = 1, .read = legacy_read,
-		  .write = legacy_write, .context = power },
-		{ .base = 0x64, .count = 1, .width = 1, .read = legacy_read,
-		  .write = legacy_write, .context = power },
-		{ .base = 0x92, .count = 1, .width = 1, .read = legacy_read,
-		  .write = legacy_write, .context = power },
+		{ .base = POWER_EVENT_PORT,
+		  .count = 6,
+		  .width = 2,
+		  .read = pm_read,
+		  .write = pm_write,
+		  .context = power },
+		{ .base = POWER_TIMER_PORT,
+		  .count = 4,
+		  .width = 4,
+		  .read = timer_read,
+		  .write = ignore_write,
+		  .context = power },
+		{ .base = 0x60,
+		  .count = 1,
+		  .width = 1,
+		  .read = legacy_read,
+		  .write = legacy_write,
+		  .context = power },
+		{ .base = 0x64,
+		  .count = 1,
+		  .width = 1,
+		  .read = legacy_read,
+		  .write = legacy_write,
+		  .context = power },
+		{ .base = 0x92,
+		  .count = 1,
+		  .width = 1,
+		  .read = legacy_read,
+		  .write = legacy_write,
+		  .context = power },
 	};
 	int err;
 

@@ -30,16 +30,16 @@ struct run {
 	pthread_cond_t resumed; /* halts fell to 0, or quit */
 
 	/* All below: lock. */
-	unsigned int halts;	  /* who holds the VM halted */
-	unsigned int running;	  /* vCPU threads that are not parked; atomic for a glance */
-	bool gate_closed;	  /* by us */
-	uint32_t pause_count;	  /* part of halts: by clients */
-	bool settled;		  /* a client was told that it is paused */
-	bool fresh;		  /* no vCPU has run */
+	unsigned int halts;   /* who holds the VM halted */
+	unsigned int running; /* vCPU threads that are not parked; atomic for a glance */
+	bool gate_closed;     /* by us */
+	uint32_t pause_count; /* part of halts: by clients */
+	bool settled;	      /* a client was told that it is paused */
+	bool fresh;	      /* no vCPU has run */
 	uint64_t halted_at_ns;
 	bool requested, stopped, destroy, quit;
-	enum control_reason request; /* while requested */
-	enum control_reason reason;  /* of the last stop */
+	enum control_reason request;	  /* while requested */
+	enum control_reason reason;	  /* of the last stop */
 	int watcher[CONTROL_MAX_CLIENTS]; /* eventfds; -1: free */
 	unsigned int nr_watchers;
 };
@@ -256,9 +256,9 @@ void run_info(struct vm *vm, struct run_info *ret)
 
 	pthread_mutex_lock(&run->lock);
 	*ret = (struct run_info){
-		.state = run->stopped	       ? CONTROL_STOPPED :
-			 run->pause_count > 0 ? CONTROL_PAUSED :
-						CONTROL_RUNNING,
+		.state = run->stopped		? CONTROL_STOPPED
+			 : run->pause_count > 0 ? CONTROL_PAUSED
+						: CONTROL_RUNNING,
 		.reason = run->reason,
 		.pause_count = run->pause_count,
 	};

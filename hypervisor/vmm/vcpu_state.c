@@ -6,22 +6,25 @@
 #include "base/err.h"
 #include "hypervisor/vmm/state.h"
 
-#define MSR_TSC		    0x10u
-#define MSR_KVM_WALL_OLD    0x11u
-#define MSR_KVM_TIME_OLD    0x12u
-#define MSR_TSC_DEADLINE    0x6e0u
-#define MSR_MTRR_DEF_TYPE   0x2ffu
-#define MSR_KVM_WALL	    0x4b564d00u
-#define MSR_KVM_FIRST	    0x4b564d00u
-#define MSR_KVM_TIME	    0x4b564d01u
-#define MSR_HYPERV_FIRST    0x40000000u
-#define MSR_HYPERV_LAST	    0x400001ffu
+#define MSR_TSC		  0x10u
+#define MSR_KVM_WALL_OLD  0x11u
+#define MSR_KVM_TIME_OLD  0x12u
+#define MSR_TSC_DEADLINE  0x6e0u
+#define MSR_MTRR_DEF_TYPE 0x2ffu
+#define MSR_KVM_WALL	  0x4b564d00u
+#define MSR_KVM_FIRST	  0x4b564d00u
+#define MSR_KVM_TIME	  0x4b564d01u
+#define MSR_HYPERV_FIRST  0x40000000u
+#define MSR_HYPERV_LAST	  0x400001ffu
 
 /* KVM keeps them and does not list them. */
 static const uint32_t unlisted[] = {
-	0x200, 0x201, 0x202, 0x203, 0x204, 0x205, 0x206, 0x207, /* MTRR, variable */
-	0x208, 0x209, 0x20a, 0x20b, 0x20c, 0x20d, 0x20e, 0x20f,
-	0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, /* MTRR, fixed */
+	0x200, 0x201, 0x202, 0x203,
+	0x204, 0x205, 0x206, 0x207, /* MTRR, variable */
+	0x208, 0x209, 0x20a, 0x20b,
+	0x20c, 0x20d, 0x20e, 0x20f,
+	0x250, 0x258, 0x259, 0x268,
+	0x269, 0x26a, 0x26b, 0x26c, /* MTRR, fixed */
 	0x26d, 0x26e, 0x26f, MSR_MTRR_DEF_TYPE,
 };
 
@@ -174,8 +177,8 @@ static void visit_regs(struct kvm_regs *r, struct state *s)
 
 static void visit_segment(struct kvm_segment *g, struct state *s)
 {
-	uint8_t *flags[] = { &g->type, &g->present, &g->dpl, &g->db,
-			     &g->s,    &g->l,	    &g->g,   &g->avl, &g->unusable };
+	uint8_t *flags[] = { &g->type, &g->present, &g->dpl, &g->db,	  &g->s,
+			     &g->l,    &g->g,	    &g->avl, &g->unusable };
 
 	state_u64(s, (uint64_t *)&g->base);
 	state_u32(s, &g->limit);
@@ -206,12 +209,23 @@ static void visit_sregs(struct kvm_sregs2 *r, struct state *s)
 static void visit_events(struct kvm_vcpu_events *e, struct state *s)
 {
 	uint8_t *bytes[] = {
-		&e->exception.injected,	 &e->exception.nr,	&e->exception.has_error_code,
-		&e->exception.pending,	 &e->interrupt.injected, &e->interrupt.nr,
-		&e->interrupt.soft,	 &e->interrupt.shadow,	&e->nmi.injected,
-		&e->nmi.pending,	 &e->nmi.masked,	&e->smi.smm,
-		&e->smi.pending,	 &e->smi.smm_inside_nmi, &e->smi.latched_init,
-		&e->triple_fault.pending, &e->exception_has_payload,
+		&e->exception.injected,
+		&e->exception.nr,
+		&e->exception.has_error_code,
+		&e->exception.pending,
+		&e->interrupt.injected,
+		&e->interrupt.nr,
+		&e->interrupt.soft,
+		&e->interrupt.shadow,
+		&e->nmi.injected,
+		&e->nmi.pending,
+		&e->nmi.masked,
+		&e->smi.smm,
+		&e->smi.pending,
+		&e->smi.smm_inside_nmi,
+		&e->smi.latched_init,
+		&e->triple_fault.pending,
+		&e->exception_has_payload,
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(bytes); i++)

@@ -69,7 +69,7 @@ struct vm {
 	struct guest_memory memory;
 	struct export_area export;
 	struct gate gate;
-	struct vm_device *devices; /* in the order of vm_add_device() */
+	struct vm_device *devices;  /* in the order of vm_add_device() */
 	struct vm_device *to_start; /* first one that was not started yet (the control lock) */
 
 	struct vcpu *vcpu; /* config.nr_vcpus of them */

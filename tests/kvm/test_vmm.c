@@ -32,11 +32,11 @@
 static const uint8_t counting[] = { 0xff, 0x05, 0x00, 0x00, 0x20, 0x00, 0xeb, 0xf8 };
 /* Says H, i; then writes SLP_EN | S5 to PM1 control. */
 static const uint8_t greeting[] = {
-	0x66, 0xba, 0xf8, 0x03,			/* mov dx, 0x3f8 */
-	0xb0, 'H',  0xee, 0xb0, 'i', 0xee,	/* mov al, 'H'; out dx, al; ... */
-	0x66, 0xba, 0x04, 0x06,			/* mov dx, 0x604 */
-	0x66, 0xb8, 0x00, 0x34, 0x66, 0xef,	/* mov ax, 0x3400; out dx, ax */
-	0xf4, 0xeb, 0xfd,			/* hlt; jmp */
+	0x66, 0xba, 0xf8, 0x03,		    /* mov dx, 0x3f8 */
+	0xb0, 'H',  0xee, 0xb0, 'i',  0xee, /* mov al, 'H'; out dx, al; ... */
+	0x66, 0xba, 0x04, 0x06,		    /* mov dx, 0x604 */
+	0x66, 0xb8, 0x00, 0x34, 0x66, 0xef, /* mov ax, 0x3400; out dx, ax */
+	0xf4, 0xeb, 0xfd,		    /* hlt; jmp */
 };
 /* The third time it is here it powers off; before, it resets by the keyboard controller. */
 static const uint8_t rebooting[] = {
@@ -162,7 +162,9 @@ static int finish(const struct running *r)
 static int call(struct client *c, enum control_op op, const void *request, size_t len)
 {
 	struct reason why = { 0 };
-	struct control_call args = { .op = op, .request = request, .request_len = len, .why = &why };
+	struct control_call args = {
+		.op = op, .request = request, .request_len = len, .why = &why
+	};
 
 	return control_call(c->control, &args, NULL);
 }
@@ -172,8 +174,11 @@ static void connect_to(const struct running *r, struct client *c)
 	uint8_t version[4] = { CONTROL_VERSION };
 	uint64_t end = clock_now_ns() + DEADLINE_NS, offset;
 	int fds[2];
-	struct control_call hello = { .op = CONTROL_HELLO, .request = version, .request_len = 4,
-				      .ret_fds = fds, .nr_fds = 2 };
+	struct control_call hello = { .op = CONTROL_HELLO,
+				      .request = version,
+				      .request_len = 4,
+				      .ret_fds = fds,
+				      .nr_fds = 2 };
 	struct cursor reply;
 	struct stat st;
 
@@ -441,9 +446,12 @@ static int remove_dir(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_boot_and_poweroff), cmocka_unit_test(test_reboot_in_place),
-		cmocka_unit_test(test_pause),		  cmocka_unit_test(test_hostile_requests),
-		cmocka_unit_test(test_damaged_state),	  cmocka_unit_test(test_bad_input),
+		cmocka_unit_test(test_boot_and_poweroff),
+		cmocka_unit_test(test_reboot_in_place),
+		cmocka_unit_test(test_pause),
+		cmocka_unit_test(test_hostile_requests),
+		cmocka_unit_test(test_damaged_state),
+		cmocka_unit_test(test_bad_input),
 	};
 
 	if (access("/dev/kvm", R_OK | W_OK))

@@ -21,7 +21,7 @@
 #include "base/hist.h"
 #include "hypervisor/control/control.h"
 
-#define PAGE 4096u
+#define PAGE	 4096u
 #define HIGH_GFN (UINT64_C(1) << 20)
 
 struct target {
@@ -115,8 +115,7 @@ static uint64_t copy_dirty(struct target *from, uint8_t *to, bool packed)
 	const uint64_t *map = (const uint64_t *)(void *)(from->export + from->dirty_offset);
 	uint64_t n = 0;
 
-	bitmap_for_each(gfn, map, from->nr_gfns)
-	{
+	bitmap_for_each (gfn, map, from->nr_gfns) {
 		uint64_t at = offset_of(from, gfn);
 
 		memcpy(to + (packed ? n * PAGE : at), from->memory + at, PAGE);
@@ -179,7 +178,7 @@ static uint64_t lap(struct hist *h, uint64_t since)
 static int epochs(struct target *t, int n, int interval_ms)
 {
 	static const char *const names[] = { "stop", "stop_inside", "dirty", "state",
-					     "copy", "resume", "pause" };
+					     "copy", "resume",	    "pause" };
 	static struct hist hist[STEPS], dirty;
 	uint8_t *copy = malloc(t->low_bytes + t->high_bytes);
 

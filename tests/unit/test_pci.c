@@ -141,7 +141,7 @@ static void test_bar(void **state)
 	assert_int_equal(f->moved_to, 0);
 	cfg_write(f, 0x10, 4, UINT32_MAX);
 	cfg_write(f, 0x14, 4, UINT32_MAX);
-	assert_int_equal(cfg_read(f, 1, 0x10, 4), (uint32_t)~(PCI_BAR_BYTES - 1) | 4);
+	assert_int_equal(cfg_read(f, 1, 0x10, 4), (uint32_t) ~(PCI_BAR_BYTES - 1) | 4);
 	assert_int_equal(cfg_read(f, 1, 0x14, 4), UINT32_MAX);
 	/* Decoding on, the all-ones address decodes but never wraps. */
 	cfg_write(f, 4, 2, 6);

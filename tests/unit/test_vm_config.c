@@ -32,7 +32,8 @@ static void test_whole(void **state)
 
 	(void)state;
 	assert_int_equal(
-		read_text("{" BASE ", \"kernel\": \"/k\", \"ramdisk\": \"/r\", \"cmdline\": \"a b\","
+		read_text("{" BASE
+			  ", \"kernel\": \"/k\", \"ramdisk\": \"/r\", \"cmdline\": \"a b\","
 			  "\"vcpus\": 64, \"disks\": [{\"path\": \"/d\"}, {\"path\": \"/e\","
 			  "\"readonly\": true}], \"nics\": [{\"mac\": \"52:54:00:77:01:0A\","
 			  "\"bridge\": \"br0\"}], \"on_poweroff\": \"preserve\","
