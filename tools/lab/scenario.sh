@@ -121,7 +121,9 @@ client_check()
 
 # disk_check NODE COUNT: cuts the VM's power and looks at its disk as any machine
 # would after that: replay the journal (on a copy), then e2fsck must find nothing;
-# and the append-only file must hold every acknowledged write.
+# and the append-only file must hold every acknowledged write. (The totals in the
+# superblock are brought up to date at unmount only: e2fsck says so, and rightly
+# does not call it damage.)
 # Leaves $WORK/fsck.log, $WORK/aof.json; prints clean or the exit status of e2fsck.
 disk_check()
 {
