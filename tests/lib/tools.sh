@@ -13,7 +13,7 @@ BASE_PORT=$((20000 + $$ % 20000))
 # Ends only what this test has started: their pids are written below $T.
 cleanup()
 {
-	local f pid
+	local f pid status=$?
 	for f in "$T"/*/daemon.pid; do
 		[ -e "$f" ] && kill "$(cat "$f")" 2>/dev/null
 	done
@@ -21,7 +21,15 @@ cleanup()
 		pid=$(grep -o '"pid":[0-9]*' "$f" 2>/dev/null | cut -d: -f2)
 		[ -n "$pid" ] && kill -9 "$pid" 2>/dev/null
 	done
+	# What a sanitizer has to say comes at the end, and is a failure.
+	for f in "$T"/*/daemon.pid; do
+		while [ -e "$f" ] && kill -0 "$(cat "$f")" 2>/dev/null; do sleep 0.05; done
+	done
+	if grep -hE -A 30 'ERROR: .*Sanitizer|WARNING: ThreadSanitizer|runtime error:' "$T"/*/daemon.log; then
+		status=1
+	fi
 	rm -rf "$T"
+	exit "$status"
 }
 trap cleanup EXIT
 trap 'exit 130' INT TERM

@@ -132,7 +132,12 @@ static int run_vmm(const char *dir, const char *config)
 	struct reason why;
 	int control, console, signals = open_signals();
 
-	if (json_read_file(config, &o, &why) < 0 || getenv("FAKE_VMM_FAILS")) {
+	if (json_read_file(config, &o, &why) < 0) {
+		fprintf(stderr, "<3>pollux-vmm: %s\n", why.text);
+		return 1;
+	}
+	json_object_put(o);
+	if (getenv("FAKE_VMM_FAILS")) {
 		fprintf(stderr, "<3>pollux-vmm: cannot start: %s\n", getenv("FAKE_VMM_FAILS"));
 		return 1;
 	}

@@ -175,8 +175,10 @@ int guard_start(struct daemon *d, struct vm *vm, const struct guard_start *s, st
 	if (r < 0)
 		return reason_set(why, -r, "%s/ha cannot be written: %s", d->conf.run_dir,
 				  strerror(-r));
+	daemon_lock(d);
 	vm->guard.primary = s->primary;
 	snprintf(vm->guard.peer, sizeof(vm->guard.peer), "%s", s->peer);
+	daemon_unlock(d);
 	r = launch(d, vm, s->listen_fd, why);
 	if (r < 0)
 		forget(d, vm);

@@ -35,11 +35,6 @@ void guard_poll_stop(struct vm *vm)
 	drop_stream(&vm->guard);
 }
 
-bool guard_is_active(const struct vm *vm)
-{
-	return vm->guard.status && !strcmp(json_text(vm->guard.status, "role", ""), "active");
-}
-
 static void take_status(struct vm *vm, const char *text)
 {
 	struct json_object *o, *status;
@@ -135,12 +130,12 @@ static void open_both(struct daemon *d, struct vm *vm)
 		drop_stream(g);
 }
 
-void guard_poll(struct daemon *d, struct vm *vm)
+void guard_poll(struct daemon *d, struct vm *vm, bool wanted)
 {
 	struct guard *g = &vm->guard;
-	uint64_t now = clock_now_ns();
+	uint64_t now = clock_now_ns(), heard;
 
-	if (!g->wanted) {
+	if (!wanted) {
 		guard_poll_stop(vm);
 		return;
 	}
@@ -151,7 +146,10 @@ void guard_poll(struct daemon *d, struct vm *vm)
 		drop_poll(g);
 		return;
 	}
-	if (g->asked_at_ns || now - g->status_at_ns < WATCH_EVERY_NS / 2)
+	daemon_lock(d);
+	heard = g->status_at_ns;
+	daemon_unlock(d);
+	if (g->asked_at_ns || now - heard < WATCH_EVERY_NS / 2)
 		return;
 	g->asked_at_ns = now;
 	if (ipc_send(g->poll, "{\"verb\":\"status\"}") < 0)

@@ -11,9 +11,8 @@
 struct daemon;
 struct vm;
 
-void guard_poll(struct daemon *d, struct vm *vm);
+/* `wanted`: it should run, and so answer. */
+void guard_poll(struct daemon *d, struct vm *vm, bool wanted);
 void guard_poll_stop(struct vm *vm);
-/* A standby whose pollux-ha says that it runs the VM. */
-bool guard_is_active(const struct vm *vm);
 
 #endif

@@ -34,7 +34,7 @@ static int read_available(uint64_t *ret)
 
 static const char *check_memory(struct json_object *request, struct reason *why)
 {
-	uint64_t wanted = json_number(request, "memory_bytes", 0) + MARGIN_BYTES, available;
+	uint64_t wanted = json_number(request, "memory_bytes", 0) + MARGIN_BYTES, available = 0;
 	char a[32], b[32];
 
 	if (read_available(&available) < 0 || available >= wanted)

@@ -19,7 +19,8 @@
 struct json_object;
 struct ipc;
 
-/* pollux-ha of a VM. Fields of the second half belong to the loop. */
+/* pollux-ha of a VM. The first half changes under the lock, by a worker that holds the name
+ * (which may read it without) or by the loop (status); the second half is the loop's. */
 struct guard {
 	bool wanted; /* polluxd keeps it running */
 	bool primary;

@@ -211,6 +211,7 @@ static int on_watch(sd_event_source *source, int fd, uint32_t revents, void *use
 	ssize_t len = recv(fd, message, sizeof(message), MSG_DONTWAIT);
 	struct cursor c = cursor_over(message, len > 0 ? (size_t)len : 0);
 	uint32_t state, reason;
+	bool gone;
 
 	(void)source, (void)revents;
 	if (len < 0 && (errno == EAGAIN || errno == EINTR))
@@ -223,8 +224,9 @@ static int on_watch(sd_event_source *source, int fd, uint32_t revents, void *use
 	}
 	daemon_lock(d);
 	vm->state = (enum control_state)state;
+	gone = vm->gone;
 	daemon_unlock(d);
-	if (state == CONTROL_STOPPED && reason != CONTROL_DESTROY && !vm->gone)
+	if (state == CONTROL_STOPPED && reason != CONTROL_DESTROY && !gone)
 		start_job(d, vm, stopped_work, (enum control_reason)reason);
 	return 0;
 }
@@ -266,8 +268,11 @@ static void start_watch(struct daemon *d, struct vm *vm)
 		vm->watch_wanted = ask = true;
 	}
 	daemon_unlock(d);
-	if (ask && start_job(d, vm, watch_work, CONTROL_CRASH) < 0)
+	if (ask && start_job(d, vm, watch_work, CONTROL_CRASH) < 0) {
+		daemon_lock(d);
 		vm->watch_wanted = false;
+		daemon_unlock(d);
+	}
 	if (vm->watch && !vm->watch_source &&
 	    sd_event_add_io(d->loop, &vm->watch_source, control_fd(vm->watch), EPOLLIN, on_watch,
 			    vm) < 0)
@@ -282,23 +287,47 @@ void watch_stop(struct vm *vm)
 	guard_poll_stop(vm);
 }
 
-static void look_at(struct daemon *d, struct vm *vm)
+/* What the loop goes by, read in one piece: workers change it meanwhile. */
+struct look {
+	bool taken, gone, wanted, takes_over;
+	uint64_t retry_at_ns;
+	struct process vmm, guard;
+};
+
+static struct look take_look(struct daemon *d, struct vm *vm)
 {
-	bool taken;
+	const struct guard *g = &vm->guard;
+	struct look l;
 
 	daemon_lock(d);
-	taken = worker_name_taken(d, vm->name);
+	l = (struct look){
+		.taken = worker_name_taken(d, vm->name),
+		.gone = vm->gone,
+		.wanted = g->wanted,
+		.takes_over = vm->standby && !strcmp(json_text(g->status, "role", ""), "active"),
+		.retry_at_ns = g->retry_at_ns,
+		.vmm = vm->vmm,
+		.guard = g->process,
+	};
 	daemon_unlock(d);
+	return l;
+}
+
+static void look_at(struct daemon *d, struct vm *vm)
+{
+	struct look l = take_look(d, vm);
+
+	if (l.gone)
+		return;
 	start_watch(d, vm);
-	guard_poll(d, vm);
-	if (taken)
+	guard_poll(d, vm, l.wanted);
+	if (l.taken)
 		return; /* somebody works on it: what is dead now may be so on purpose */
-	if (!process_alive(&vm->vmm))
+	if (!process_alive(&l.vmm))
 		start_job(d, vm, vmm_died_work, CONTROL_CRASH);
-	else if (vm->guard.wanted && clock_now_ns() >= vm->guard.retry_at_ns &&
-		 !process_alive(&vm->guard.process))
+	else if (l.wanted && clock_now_ns() >= l.retry_at_ns && !process_alive(&l.guard))
 		start_job(d, vm, guard_died_work, CONTROL_CRASH);
-	else if (vm->standby && guard_is_active(vm))
+	else if (l.takes_over)
 		start_job(d, vm, active_work, CONTROL_CRASH);
 }
 
@@ -339,6 +368,5 @@ void watch_all(struct daemon *d)
 	first = d->vms;
 	daemon_unlock(d);
 	for (struct vm *vm = first; vm; vm = vm->next)
-		if (!vm->gone)
-			look_at(d, vm);
+		look_at(d, vm);
 }
