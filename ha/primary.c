@@ -346,6 +346,7 @@ static uint64_t tick(struct engine *e, uint64_t now_ns)
 		engine_finish(e);
 		return UINT64_MAX;
 	}
+	primary_go_plain(e);
 	next = MIN(look_at_vm(e, now_ns), dial_tick(e, now_ns));
 	next = MIN(next, primary_copy_tick(e, now_ns));
 	return MIN(next, primary_epoch_tick(e, now_ns));
@@ -453,7 +454,7 @@ static void primary_close(struct engine *e)
 	ignore_output(p);
 	primary_drop_link(e);
 	/* A held VM stays held, a mirrored disk mirrored: the next engine takes them up. */
-	if (!p->ended && role_may_run_solo(&e->role))
+	if (!p->ended)
 		primary_go_plain(e);
 	stage_close(&p->stage);
 	capture_close(&p->capture);

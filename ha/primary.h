@@ -47,6 +47,7 @@ struct primary {
 	uint64_t wire_before, raw_before; /* bytes of links that are gone */
 
 	/* The first copy. */
+	bool logging; /* log-dirty is on, and perhaps the mirror */
 	bool copying;
 	bool round_pending; /* the sender has a live round */
 	uint32_t rounds;
@@ -67,7 +68,8 @@ void primary_begin_copy(struct engine *e);
 /* The copy's next step, if one is due; returns when to look again. */
 uint64_t primary_copy_tick(struct engine *e, uint64_t now_ns);
 void primary_drop_link(struct engine *e);
-/* No backup, none wanted soon: nothing is logged or mirrored any more. */
+/* Without a link and with the solo right nothing is logged or mirrored: a ring that nobody
+ * empties would stop the disk of a VM that may run alone. */
 void primary_go_plain(struct engine *e);
 
 /* primary_epoch.c */

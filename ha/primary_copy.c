@@ -29,6 +29,7 @@ static int open_disks(struct engine *e, struct reason *why)
 
 	mirror_close(p->mirror);
 	p->mirror = NULL;
+	p->logging = true;
 	if (!p->nr_disks)
 		return 0;
 	r = mirror_open(&config, &p->mirror, why);
@@ -156,8 +157,8 @@ static void keep_counts(struct engine *e)
 }
 
 /*
- * The mirror stays on: with nobody to empty its ring the disk stops once it is full, as
- * the guest's output does. Both are undone by primary_go_plain() or the next link.
+ * The mirror stays on: without the solo right the disk stops once the ring is full, as the
+ * guest's output does. Both are undone by primary_go_plain() or the next link.
  */
 void primary_drop_link(struct engine *e)
 {
@@ -182,8 +183,9 @@ void primary_go_plain(struct engine *e)
 {
 	struct primary *p = e->side;
 
-	if (p->link)
+	if (p->link || !p->logging || !role_may_run_solo(&e->role))
 		return;
+	p->logging = false;
 	mirror_close(p->mirror);
 	p->mirror = NULL;
 	p->capture.mirror = NULL;

@@ -124,6 +124,7 @@ static void add_who(struct json_object *o, const struct stats_view *v,
 struct json_object *stats_json(const struct stats_view *v)
 {
 	static const char *const copy_names[] = { "done_bytes", "total_bytes" };
+	static const char *const backup_names[] = { "committed_epoch", "age_ns" };
 	static const char *const takeover_names[] = { "detect_ns", "takeover_ns" };
 	static const char *const oracle_names[] = { "checked", "failed" };
 	const struct stats *s = v->stats;
@@ -135,6 +136,10 @@ struct json_object *stats_json(const struct stats_view *v)
 	add_u64(o, "epoch", s->epoch);
 	add_u64(o, "epochs_committed", s->epochs_committed);
 	add_lag(o, s, &word);
+	/* P5: what the backup itself says, and how old that is by now. */
+	add_pair(o, "backup", s->backup_heard_ns != 0, backup_names,
+		 (uint64_t[]){ s->backup_epoch, s->backup_age_ns + v->now_ns -
+							s->backup_heard_ns });
 	add_hist(o, "pause_ns", &s->pause);
 	add_hist(o, "hold_ns", &s->hold);
 	add_hist(o, "dirty_pages", &s->pages);
