@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make install`: DESTDIR and PREFIX as usual. Man pages are made by scdoc.
+
+MAN_SOURCES := $(wildcard docs/man/*.scd)
+MAN_PAGES := $(MAN_SOURCES:docs/man/%.scd=$(O)/man/%)
+# "polluxd.8" goes to man8.
+man_section = $(subst .,,$(suffix $(1)))
+
+$(O)/man/%: docs/man/%.scd
+	@mkdir -p $(@D)
+	scdoc <$< >$@.new
+	@mv $@.new $@
+
+.PHONY: man
+man: $(MAN_PAGES)
+
+install: $(PROGRAMS) $(MAN_PAGES)
+	install -D -m 755 $(O)/bin/pollux $(DESTDIR)$(PREFIX)/bin/pollux
+	install -D -m 755 $(O)/bin/polluxd $(DESTDIR)$(PREFIX)/sbin/polluxd
+	install -D -m 755 $(O)/bin/pollux-vmm $(DESTDIR)$(PREFIX)/libexec/pollux/pollux-vmm
+	install -D -m 755 $(O)/bin/pollux-ha $(DESTDIR)$(PREFIX)/libexec/pollux/pollux-ha
+	install -d -m 755 $(DESTDIR)/etc/pollux $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's|@PREFIX@|$(PREFIX)|' tools/systemd/polluxd.service \
+		>$(DESTDIR)$(PREFIX)/lib/systemd/system/polluxd.service
+	$(foreach m,$(MAN_PAGES),install -D -m 644 $(m) \
+		$(DESTDIR)$(PREFIX)/share/man/man$(call man_section,$(m))/$(notdir $(m)) &&) true
