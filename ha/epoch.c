@@ -64,8 +64,8 @@ static enum epoch_why why_now(const struct epoch *epoch, uint64_t now_ns)
 		return EPOCH_WHY_FIRST;
 	if (reached(epoch, c->queue_full) ||
 	    (reached(epoch, c->queue_high) && age >= c->min_interval_ns))
-		return epoch->hold_percent >= epoch->disk_percent ? EPOCH_WHY_HOLD_QUEUE :
-								    EPOCH_WHY_DISK_RING;
+		return epoch->hold_percent >= epoch->disk_percent ? EPOCH_WHY_HOLD_QUEUE
+								  : EPOCH_WHY_DISK_RING;
 	if (age >= c->interval_ns)
 		return EPOCH_WHY_INTERVAL;
 	if (age < c->min_interval_ns)
@@ -104,8 +104,10 @@ static void hold_back(struct epoch *epoch, uint64_t now_ns, struct epoch_actions
 	if (!epoch->blocked_ns)
 		epoch->blocked_ns = now_ns;
 	steps = (now_ns - epoch->blocked_ns) / c->interval_ns;
-	set_throttle(epoch, MAX(epoch->throttle,
-				(uint32_t)MIN(steps, (uint64_t)THROTTLE_MAX) * THROTTLE_STEP), ret);
+	set_throttle(
+		epoch,
+		MAX(epoch->throttle, (uint32_t)MIN(steps, (uint64_t)THROTTLE_MAX) * THROTTLE_STEP),
+		ret);
 	if (epoch->dirty > c->arena_pages || reached(epoch, c->queue_full) ||
 	    (epoch->stalled && steps >= STALL_STEPS))
 		set_paused(epoch, true, ret);

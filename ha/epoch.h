@@ -38,11 +38,11 @@ struct epoch_config {
 };
 
 enum epoch_event_kind {
-	EPOCH_EV_START,	 /* ROLE_DO_BEGIN_EPOCHS: the first checkpoint is due at once */
+	EPOCH_EV_START, /* ROLE_DO_BEGIN_EPOCHS: the first checkpoint is due at once */
 	/* ROLE_DO_END_EPOCHS: what is in flight is lost, no checkpoint begins any more; the guest
 	 * is slowed and soon stopped, as if all slots were taken, until STOP or START. */
 	EPOCH_EV_STALL,
-	EPOCH_EV_STOP, /* ROLE_DO_RELEASE_ALL: no epochs; the guest runs at full speed */
+	EPOCH_EV_STOP,	 /* ROLE_DO_RELEASE_ALL: no epochs; the guest runs at full speed */
 	EPOCH_EV_TICK,	 /* the deadline, or just now and then */
 	EPOCH_EV_OUTPUT, /* the guest's output waits to be released */
 	EPOCH_EV_LOAD,	 /* `dirty`, `hold_percent`, `disk_percent`: as estimated now */

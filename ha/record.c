@@ -68,7 +68,8 @@ static const char *decode(const uint8_t *buf, size_t len, struct record *ret)
 		return "not a record";
 	if (version != RECORD_VERSION)
 		return "of another version";
-	if (length != len || peer > RECORD_PEER_MAX || length != RECORD_FIXED + peer + RECORD_CHECKSUM)
+	if (length != len || peer > RECORD_PEER_MAX ||
+	    length != RECORD_FIXED + peer + RECORD_CHECKSUM)
 		return "of a wrong length";
 	cursor_get_bytes(&c, rec.peer, peer);
 	if (cursor_get_u64(&c) != XXH3_64bits(buf, RECORD_FIXED + peer) || !cursor_done(&c))

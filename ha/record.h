@@ -27,7 +27,7 @@ struct reason;
 enum record_role {
 	RECORD_NONE = 0,    /* no record; never written */
 	RECORD_ACTIVE = 1,  /* runs the VM and holds the solo right: may emit unacknowledged */
-	RECORD_PRIMARY = 2, /* runs the VM; `peer` holds the solo right: emits what it acknowledged */
+	RECORD_PRIMARY = 2, /* runs the VM; `peer` has the right: emits what it acknowledged */
 	RECORD_BACKUP = 3,  /* stands by for `peer`; runs nothing */
 	RECORD_STOPPED = 4, /* ran the VM once; a higher generation runs elsewhere: never again */
 };

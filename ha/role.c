@@ -66,8 +66,7 @@ void role_ask(struct role *role, uint64_t generation, enum record_role as,
 
 /* The output stops now; the disk is asked after. What the record said before cannot let this
  * host run again either: it gave the right away, or the higher generation will be met again. */
-void role_fence(struct role *role, uint64_t generation, enum role_why why,
-		struct role_actions *ret)
+void role_fence(struct role *role, uint64_t generation, enum role_why why, struct role_actions *ret)
 {
 	struct role_then then = { .state = ROLE_FENCED, .why = why };
 
@@ -107,7 +106,8 @@ static int persisted(struct role *role, const struct role_event *ev, uint64_t no
 
 static int start(struct role *role, uint64_t now_ns, struct role_actions *ret)
 {
-	struct role_then solo = { .state = ROLE_SOLO, .why = ROLE_WHY_NO_BACKUP,
+	struct role_then solo = { .state = ROLE_SOLO,
+				  .why = ROLE_WHY_NO_BACKUP,
 				  .actions = ROLE_DO_RELEASE_ALL };
 
 	if (role->state != ROLE_STARTING || role->pending)
@@ -211,8 +211,8 @@ int role_step(struct role *role, const struct role_event *ev, uint64_t now_ns,
 	else {
 		if (ev->kind == ROLE_EV_TICK)
 			tick(role, now_ns, ret);
-		r = role->side == ROLE_PRIMARY ? role_primary_step(role, ev, now_ns, ret) :
-						 role_backup_step(role, ev, now_ns, ret);
+		r = role->side == ROLE_PRIMARY ? role_primary_step(role, ev, now_ns, ret)
+					       : role_backup_step(role, ev, now_ns, ret);
 	}
 	ret->next_ns = next_tick(role, now_ns);
 	return r;

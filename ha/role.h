@@ -53,19 +53,19 @@ enum role_state {
  * the wire carry role_why_name(). */
 enum role_why {
 	ROLE_WHY_NONE,
-	ROLE_WHY_NO_BACKUP,	 /* never protected, or since the start of this process */
-	ROLE_WHY_RESTARTED,	 /* started with a record that says the backup has the right */
-	ROLE_WHY_BACKUP_LOST,	 /* the link or the backup went away */
+	ROLE_WHY_NO_BACKUP,	  /* never protected, or since the start of this process */
+	ROLE_WHY_RESTARTED,	  /* started with a record that says the backup has the right */
+	ROLE_WHY_BACKUP_LOST,	  /* the link or the backup went away */
 	ROLE_WHY_BACKUP_RETURNED, /* the backup came (back) with nothing, all is copied again */
-	ROLE_WHY_DISK_ERROR,	 /* the backup's disk */
+	ROLE_WHY_DISK_ERROR,	  /* the backup's disk */
 	ROLE_WHY_NO_SPACE,
-	ROLE_WHY_LOCAL_ERROR,	 /* this host's engine cannot go on */
-	ROLE_WHY_RECORD,	 /* the record cannot be written */
-	ROLE_WHY_OPERATOR,	 /* told so */
-	ROLE_WHY_FORCED,	 /* unprotect --force */
-	ROLE_WHY_FAILOVER,	 /* told to fail over */
-	ROLE_WHY_SILENCE,	 /* the primary was silent for the timeout */
-	ROLE_WHY_SUPERSEDED,	 /* a higher generation runs the VM */
+	ROLE_WHY_LOCAL_ERROR, /* this host's engine cannot go on */
+	ROLE_WHY_RECORD,      /* the record cannot be written */
+	ROLE_WHY_OPERATOR,    /* told so */
+	ROLE_WHY_FORCED,      /* unprotect --force */
+	ROLE_WHY_FAILOVER,    /* told to fail over */
+	ROLE_WHY_SILENCE,     /* the primary was silent for the timeout */
+	ROLE_WHY_SUPERSEDED,  /* a higher generation runs the VM */
 	ROLE_NR_WHYS,
 };
 

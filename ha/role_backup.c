@@ -15,7 +15,8 @@
 static void hand_over(struct role *role, uint64_t generation, enum role_why why,
 		      struct role_actions *ret)
 {
-	struct role_then then = { .state = ROLE_HANDED_OVER, .why = why,
+	struct role_then then = { .state = ROLE_HANDED_OVER,
+				  .why = why,
 				  .actions = ROLE_DO_SEND_HANDOVER,
 				  .tolerant = role->state != ROLE_TAKING_OVER };
 
@@ -38,7 +39,8 @@ static void leave_for_good(struct role *role, enum role_why why, struct role_act
 /* Runs somewhere else at a higher generation: what we hold is outdated. */
 static void supersede(struct role *role, uint64_t generation, struct role_actions *ret)
 {
-	struct role_then then = { .state = ROLE_GONE, .why = ROLE_WHY_SUPERSEDED,
+	struct role_then then = { .state = ROLE_GONE,
+				  .why = ROLE_WHY_SUPERSEDED,
 				  .tolerant = true };
 
 	if (role->state == ROLE_TAKING_OVER || role->state == ROLE_ACTIVE) {
@@ -56,7 +58,8 @@ static void supersede(struct role *role, uint64_t generation, struct role_action
  * disk although the write failed, so it is asked for again until it is there. */
 static void take_over(struct role *role, enum role_why why, struct role_actions *ret)
 {
-	struct role_then then = { .state = ROLE_TAKING_OVER, .why = why,
+	struct role_then then = { .state = ROLE_TAKING_OVER,
+				  .why = why,
 				  .actions = ROLE_DO_TAKEOVER };
 
 	role_enter(role, ROLE_TAKING_OVER, why, ret);

@@ -24,8 +24,9 @@ static bool is_running(const struct role *role)
  * than we may, which is safe: a restart would only stall. */
 static void keep_right(struct role *role, enum role_why why, struct role_actions *ret)
 {
-	struct role_then then = { .state = ROLE_SOLO, .why = why,
-				  .actions = ROLE_DO_RELEASE_ALL, .tolerant = true };
+	struct role_then then = {
+		.state = ROLE_SOLO, .why = why, .actions = ROLE_DO_RELEASE_ALL, .tolerant = true
+	};
 
 	role->connected = false;
 	ret->set |= ROLE_DO_DISCONNECT;
@@ -73,7 +74,8 @@ static void lose_peer(struct role *role, enum role_why why, struct role_actions 
 
 static int copy_done(struct role *role, struct role_actions *ret)
 {
-	struct role_then then = { .state = ROLE_ARMING, .why = ROLE_WHY_NONE,
+	struct role_then then = { .state = ROLE_ARMING,
+				  .why = ROLE_WHY_NONE,
 				  .actions = ROLE_DO_BEGIN_EPOCHS };
 
 	if (role->state != ROLE_COPYING)
@@ -133,7 +135,8 @@ static int echoed(struct role *role, const struct role_event *ev, uint64_t now_n
 /* The only message that lets a primary go on alone. */
 static int handed_over(struct role *role, const struct role_event *ev, struct role_actions *ret)
 {
-	struct role_then then = { .state = ROLE_SOLO, .why = ev->why,
+	struct role_then then = { .state = ROLE_SOLO,
+				  .why = ev->why,
 				  .actions = ROLE_DO_RELEASE_ALL };
 
 	if (ev->generation <= role->own.generation)
@@ -155,7 +158,8 @@ static int handed_over(struct role *role, const struct role_event *ev, struct ro
  * host must not run the VM again, whatever happens to it. */
 static int failover(struct role *role, struct role_actions *ret)
 {
-	struct role_then then = { .state = ROLE_FENCED, .why = ROLE_WHY_FAILOVER,
+	struct role_then then = { .state = ROLE_FENCED,
+				  .why = ROLE_WHY_FAILOVER,
 				  .actions = ROLE_DO_SEND_YIELD | ROLE_DO_DISCONNECT };
 
 	if (!role->connected)
@@ -195,7 +199,8 @@ static int leave(struct role *role, enum role_why why, struct role_actions *ret)
  * goes one up. If the backup did take over, it stops when the two meet. */
 static int force(struct role *role, struct role_actions *ret)
 {
-	struct role_then then = { .state = ROLE_SOLO, .why = ROLE_WHY_FORCED,
+	struct role_then then = { .state = ROLE_SOLO,
+				  .why = ROLE_WHY_FORCED,
 				  .actions = ROLE_DO_RELEASE_ALL };
 
 	if (role_may_run_solo(role))

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What role.h and record.h tell people: the names of states and reasons, and the one word of P5. The texts
- * are stable: status, events, metrics and tests rely on them. Pure.
+ * What role.h and record.h tell people: the names of states, roles and reasons, and the one
+ * word of P5. The texts are stable: status, events, metrics and tests rely on them. Pure.
  */
 #include "ha/role.h"
 
@@ -12,11 +12,11 @@
 #include "base/clock.h"
 
 static const char *const states[ROLE_NR_STATES] = {
-	[ROLE_STARTING] = "starting",	[ROLE_SOLO] = "solo",
-	[ROLE_COPYING] = "copying",	[ROLE_ARMING] = "arming",
-	[ROLE_PROTECTED] = "protected", [ROLE_STALLED] = "stalled",
-	[ROLE_FENCED] = "fenced",	[ROLE_WAITING] = "waiting",
-	[ROLE_FILLING] = "filling",	[ROLE_ARMED] = "armed",
+	[ROLE_STARTING] = "starting",	    [ROLE_SOLO] = "solo",
+	[ROLE_COPYING] = "copying",	    [ROLE_ARMING] = "arming",
+	[ROLE_PROTECTED] = "protected",	    [ROLE_STALLED] = "stalled",
+	[ROLE_FENCED] = "fenced",	    [ROLE_WAITING] = "waiting",
+	[ROLE_FILLING] = "filling",	    [ROLE_ARMED] = "armed",
 	[ROLE_TAKING_OVER] = "taking-over", [ROLE_ACTIVE] = "active",
 	[ROLE_HANDED_OVER] = "handed-over", [ROLE_GONE] = "gone",
 };
@@ -145,8 +145,7 @@ void role_word(const struct role *role, uint64_t now_ns, struct role_word *ret)
 	case ROLE_STARTING:
 	case ROLE_COPYING:
 	case ROLE_TAKING_OVER:
-		fixed = role->state == ROLE_TAKING_OVER ? "taking over" :
-							  states[role->state];
+		fixed = role->state == ROLE_TAKING_OVER ? "taking over" : states[role->state];
 		break;
 	case ROLE_ARMING:
 		fixed = "copying: awaiting the first epoch";

@@ -16,11 +16,11 @@
 #include <cmocka.h>
 
 /* tests/run shows the line and counts a skip. */
-#define test_skip_all(...)                     \
-	do {                                   \
-		printf("skipped: " __VA_ARGS__); \
-		printf("\n");                  \
-		exit(77);                      \
+#define test_skip_all(...)                                                                         \
+	do {                                                                                       \
+		printf("skipped: " __VA_ARGS__);                                                   \
+		printf("\n");                                                                      \
+		exit(77);                                                                          \
 	} while (0)
 
 /* cmocka's status is the number of failures, which might happen to be 77. */

@@ -8,12 +8,14 @@
 
 int backup_part(struct world *w, struct host *h, const struct message *m)
 {
-	struct role_event ev = { .kind = ROLE_EV_EPOCH_WHOLE, .generation = m->generation,
+	struct role_event ev = { .kind = ROLE_EV_EPOCH_WHOLE,
+				 .generation = m->generation,
 				 .epoch = m->epoch };
 	unsigned int last = w->mutation == MUTATE_ACK_PARTIAL ? 0 : SIM_PARTS - 1;
 
-	h->parts[m->part] = (struct snapshot){ .epoch = m->epoch, .n = m->n, .state = m->state,
-					       .instance = m->instance };
+	h->parts[m->part] = (struct snapshot){
+		.epoch = m->epoch, .n = m->n, .state = m->state, .instance = m->instance
+	};
 	return m->part == last ? engine_role(w, h, &ev) : 0;
 }
 
@@ -26,8 +28,7 @@ void backup_drop(struct host *h)
 static void taken_over(struct world *w, struct host *h, const struct message *m)
 {
 	struct role_event done = { .kind = ROLE_EV_TAKEN_OVER };
-	struct role_event failed = { .kind = ROLE_EV_LOCAL_FAILURE,
-				     .why = ROLE_WHY_DISK_ERROR };
+	struct role_event failed = { .kind = ROLE_EV_LOCAL_FAILURE, .why = ROLE_WHY_DISK_ERROR };
 
 	if (h->role.state != ROLE_TAKING_OVER)
 		return;

@@ -25,8 +25,7 @@ static void written(struct world *w, struct host *h, const struct message *m)
 	if ((!fails || world_chance(w, 2)) && w->mutation != MUTATE_NO_PERSIST) {
 		if (h->has_record && m->generation < h->disk.generation) {
 			check_fail(w, "P3: %c writes generation %lu over %lu", 'A' + h->id,
-				   (unsigned long)m->generation,
-				   (unsigned long)h->disk.generation);
+				   (unsigned long)m->generation, (unsigned long)h->disk.generation);
 			return;
 		}
 		h->has_record = true;
@@ -53,9 +52,11 @@ void control_persist(struct world *w, struct host *h, const struct record *rec)
 
 static void answer(struct world *w, struct host *h, enum message_kind kind, uint64_t generation)
 {
-	net_send(w, h, (struct message){ .kind = kind, .lane = LANE_CONTROL,
-					 .generation = generation,
-					 .why = ROLE_WHY_BACKUP_RETURNED });
+	net_send(w, h,
+		 (struct message){ .kind = kind,
+				   .lane = LANE_CONTROL,
+				   .generation = generation,
+				   .why = ROLE_WHY_BACKUP_RETURNED });
 }
 
 /* By the record alone. A host that cannot write answers nothing: the peer asks again. */
@@ -132,9 +133,11 @@ static void watch_primary(struct world *w, struct host *h)
 	}
 	if (role_wants_backup(&h->role)) {
 		net_close(w, h);
-		net_send(w, h, (struct message){ .kind = MSG_PREPARE, .lane = LANE_CONTROL,
-						 .generation = h->role.own.generation,
-						 .n = ++h->asked });
+		net_send(w, h,
+			 (struct message){ .kind = MSG_PREPARE,
+					   .lane = LANE_CONTROL,
+					   .generation = h->role.own.generation,
+					   .n = ++h->asked });
 	}
 }
 

@@ -5,8 +5,7 @@
  */
 #include "tests/sim/sim.h"
 
-static void after(struct world *w, struct host *h, uint64_t delay, sim_fn *fn,
-		  struct message m)
+static void after(struct world *w, struct host *h, uint64_t delay, sim_fn *fn, struct message m)
 {
 	struct sim_event ev = { .fn = fn, .host = h->id, .of_process = true, .m = m };
 
@@ -37,10 +36,15 @@ static void timer(struct world *w, struct host *h, const struct message *m)
 static void send_epoch(struct world *w, struct host *h, const struct snapshot *s)
 {
 	for (unsigned int part = 0; part < SIM_PARTS; part++)
-		net_send(w, h, (struct message){ .kind = MSG_PART, .lane = LANE_BULK,
-						 .generation = h->role.own.generation,
-						 .epoch = s->epoch, .part = part, .n = s->n,
-						 .state = s->state, .instance = s->instance });
+		net_send(w, h,
+			 (struct message){ .kind = MSG_PART,
+					   .lane = LANE_BULK,
+					   .generation = h->role.own.generation,
+					   .epoch = s->epoch,
+					   .part = part,
+					   .n = s->n,
+					   .state = s->state,
+					   .instance = s->instance });
 }
 
 static void captured(struct world *w, struct host *h, const struct message *m)
@@ -88,7 +92,8 @@ int engine_epoch(struct world *w, struct host *h, const struct epoch_event *ev)
 		after(w, h, MAX(act.deadline_ns, host_now(w, h) + 1) - host_now(w, h), timer,
 		      (struct message){ .n = h->timer_nr });
 	if (act.set & EPOCH_DO_FREE) {
-		struct role_event ack = { .kind = ROLE_EV_ACK, .epoch = act.acked,
+		struct role_event ack = { .kind = ROLE_EV_ACK,
+					  .epoch = act.acked,
 					  .captured_ns = act.acked_captured_ns };
 
 		return engine_role(w, h, &ack);
@@ -152,8 +157,10 @@ static void send_messages(struct world *w, struct host *h, const struct role_eve
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
-		struct message m = { .kind = kinds[i].kind, .lane = kinds[i].lane,
-				     .generation = act->generation, .why = act->why,
+		struct message m = { .kind = kinds[i].kind,
+				     .lane = kinds[i].lane,
+				     .generation = act->generation,
+				     .why = act->why,
 				     .active = role_may_run_solo(&h->role) };
 
 		if (!(act->set & kinds[i].action))
@@ -178,7 +185,8 @@ static void change_output(struct world *w, struct host *h, const struct role_act
 	if (act->set & ROLE_DO_PERSIST)
 		control_persist(w, h, &act->record);
 	if (act->set & ROLE_DO_RELEASE) {
-		struct message m = { .epoch = act->release_epoch, .n = act->release_before_ns,
+		struct message m = { .epoch = act->release_epoch,
+				     .n = act->release_before_ns,
 				     .generation = h->session };
 
 		after(w, h, world_random(w, world_chance(w, 50) ? 400 * NS_PER_MS : NS_PER_MS),
@@ -201,8 +209,9 @@ static void change_link(struct world *w, struct host *h, const struct role_actio
 	}
 	if (act->set & ROLE_DO_ACK) {
 		memcpy(h->whole, h->parts, sizeof(h->whole));
-		net_send(w, h, (struct message){ .kind = MSG_ACK, .lane = LANE_BULK,
-						 .epoch = act->epoch });
+		net_send(w, h,
+			 (struct message){
+				 .kind = MSG_ACK, .lane = LANE_BULK, .epoch = act->epoch });
 	}
 	if (act->set & ROLE_DO_TAKEOVER)
 		backup_take_over(w, h);
@@ -214,9 +223,12 @@ static void connect_or_close(struct world *w, struct host *h, const struct role_
 		net_close(w, h);
 	if (act->set & ROLE_DO_CONNECT) {
 		h->conn = ++w->next_conn;
-		net_send(w, h, (struct message){ .kind = MSG_HELLO, .lane = LANE_CONTROL,
-						 .conn = h->conn, .n = h->asked,
-						 .generation = h->role.own.generation });
+		net_send(w, h,
+			 (struct message){ .kind = MSG_HELLO,
+					   .lane = LANE_CONTROL,
+					   .conn = h->conn,
+					   .n = h->asked,
+					   .generation = h->role.own.generation });
 	}
 	if (act->set & ROLE_DO_BEGIN_COPY)
 		after(w, h, world_random(w, 200 * NS_PER_MS), copy_done,
@@ -262,8 +274,10 @@ void engine_start(struct world *w, struct host *h, enum process process, const c
 				   .interval_ns = 10 * NS_PER_MS,
 				   .min_interval_ns = 3 * NS_PER_MS,
 				   .max_in_flight = 1 + (uint32_t)(w->seed % 4),
-				   .dirty_high = 800, .arena_pages = 1000,
-				   .queue_high = 60, .queue_full = 95 };
+				   .dirty_high = 800,
+				   .arena_pages = 1000,
+				   .queue_high = 60,
+				   .queue_full = 95 };
 	struct role_event start = { .kind = ROLE_EV_START };
 	struct record own = h->disk;
 	enum role_side side = process == PROC_PRIMARY ? ROLE_PRIMARY : ROLE_BACKUP;

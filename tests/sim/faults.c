@@ -76,7 +76,8 @@ static void cut(struct world *w, unsigned int directions)
 {
 	uint64_t until = w->now + world_random(w, 600 * NS_PER_MS);
 
-	world_trace(w, "link cut (%u) until %lu ms", directions, (unsigned long)(until / NS_PER_MS));
+	world_trace(w, "link cut (%u) until %lu ms", directions,
+		    (unsigned long)(until / NS_PER_MS));
 	for (unsigned int i = 0; i < 2; i++)
 		if (directions & 1u << i)
 			w->down_until[i] = MAX(w->down_until[i], until);
@@ -106,7 +107,9 @@ static void fail_disk(struct world *w, struct host *h)
 static void command(struct world *w, struct host *h)
 {
 	static const enum role_event_kind kinds[] = {
-		ROLE_EV_OP_FAILOVER, ROLE_EV_OP_UNPROTECT, ROLE_EV_OP_UNPROTECT_FORCE,
+		ROLE_EV_OP_FAILOVER,
+		ROLE_EV_OP_UNPROTECT,
+		ROLE_EV_OP_UNPROTECT_FORCE,
 	};
 	struct role_event ev = { .kind = kinds[world_random(w, ARRAY_SIZE(kinds))] };
 	struct host *peer = host_peer(w, h);

@@ -18,9 +18,9 @@ static void next_step(struct world *w, struct host *h)
 static void report_load(struct world *w, struct host *h, bool held)
 {
 	struct epoch_event out = { .kind = EPOCH_EV_OUTPUT };
-	struct epoch_event load = { .kind = EPOCH_EV_LOAD, .dirty = world_random(w, 1200),
-				    .hold_percent = (uint32_t)MIN(h->guest.nr_held, 100) };
+	struct epoch_event load = { .kind = EPOCH_EV_LOAD, .dirty = world_random(w, 1200) };
 
+	load.hold_percent = h->guest.nr_held < 100 ? (uint32_t)h->guest.nr_held : 100;
 	if (h->process != PROC_PRIMARY)
 		return;
 	if (held)
@@ -77,8 +77,9 @@ void guest_mark(struct world *w, struct host *h, uint64_t epoch, struct snapshot
 	for (size_t i = 0; i < g->nr_held; i++)
 		if (!g->held[i].epoch)
 			g->held[i].epoch = epoch;
-	*ret = (struct snapshot){ .epoch = epoch, .n = g->n, .state = g->state,
-				  .instance = g->instance };
+	*ret = (struct snapshot){
+		.epoch = epoch, .n = g->n, .state = g->state, .instance = g->instance
+	};
 	w->boundary[epoch % ARRAY_SIZE(w->boundary)] = *ret;
 }
 

@@ -130,8 +130,10 @@ static void from_control(struct world *w, struct host *h, const struct message *
 
 static void from_connection(struct world *w, struct host *h, const struct message *m)
 {
-	struct role_event ev = { .generation = m->generation, .why = m->why,
-				 .active = m->active, .echo_ns = m->echo_ns };
+	struct role_event ev = { .generation = m->generation,
+				 .why = m->why,
+				 .active = m->active,
+				 .echo_ns = m->echo_ns };
 
 	switch (m->kind) {
 	case MSG_WELCOME:
@@ -149,9 +151,11 @@ static void from_connection(struct world *w, struct host *h, const struct messag
 	case MSG_HEARTBEAT:
 		ev.kind = ROLE_EV_HEARTBEAT;
 		if (engine_role(w, h, &ev) && w->mutation == MUTATE_ECHO_ALWAYS)
-			net_send(w, h, (struct message){ .kind = MSG_ECHO, .lane = LANE_HEART,
-							 .generation = m->generation,
-							 .echo_ns = m->echo_ns });
+			net_send(w, h,
+				 (struct message){ .kind = MSG_ECHO,
+						   .lane = LANE_HEART,
+						   .generation = m->generation,
+						   .echo_ns = m->echo_ns });
 		return;
 	case MSG_ECHO:
 		ev.kind = ROLE_EV_ECHO;
@@ -190,6 +194,6 @@ void net_receive(struct world *w, struct host *h, const struct message *m)
 	}
 	/* Nobody knows this connection: a reset, unless it is one itself. */
 	if (m->kind != MSG_FIN)
-		net_send(w, h, (struct message){ .kind = MSG_FIN, .lane = LANE_BULK,
-						 .conn = m->conn });
+		net_send(w, h,
+			 (struct message){ .kind = MSG_FIN, .lane = LANE_BULK, .conn = m->conn });
 }

@@ -38,23 +38,34 @@
 /* What a mutation breaks; the checks must notice each. */
 enum mutation {
 	MUTATE_NOTHING,
-	MUTATE_RELEASE_AT_SEND,	   /* P1: release when the epoch is sent */
-	MUTATE_FORGET_HOLD,	   /* P1: output flows until the first acknowledgement */
-	MUTATE_STALE_RELEASE,	   /* P1: a release of an earlier copy is still done */
-	MUTATE_ACK_PARTIAL,	   /* P1: acknowledge an epoch of which a part is missing */
-	MUTATE_COMMIT_PARTIAL,	   /* P2: a takeover includes the epoch that is arriving */
-	MUTATE_NO_PERSIST,	   /* P3: say "persisted" without writing */
-	MUTATE_LOWER_GENERATION,   /* P3: believe a hand-over of any generation */
-	MUTATE_FORGET_RIGHT,	   /* P3: a restarted primary believes it has the right */
-	MUTATE_NO_LEASE,	   /* P3: release after the lease has ended */
-	MUTATE_ECHO_ALWAYS,	   /* P3: answer heartbeats while taking over */
-	MUTATE_ADMIT_WHEN_ACTIVE,  /* P3: hand over although the VM runs here */
+	MUTATE_RELEASE_AT_SEND,	  /* P1: release when the epoch is sent */
+	MUTATE_FORGET_HOLD,	  /* P1: output flows until the first acknowledgement */
+	MUTATE_STALE_RELEASE,	  /* P1: a release of an earlier copy is still done */
+	MUTATE_ACK_PARTIAL,	  /* P1: acknowledge an epoch of which a part is missing */
+	MUTATE_COMMIT_PARTIAL,	  /* P2: a takeover includes the epoch that is arriving */
+	MUTATE_NO_PERSIST,	  /* P3: say "persisted" without writing */
+	MUTATE_LOWER_GENERATION,  /* P3: believe a hand-over of any generation */
+	MUTATE_FORGET_RIGHT,	  /* P3: a restarted primary believes it has the right */
+	MUTATE_NO_LEASE,	  /* P3: release after the lease has ended */
+	MUTATE_ECHO_ALWAYS,	  /* P3: answer heartbeats while taking over */
+	MUTATE_ADMIT_WHEN_ACTIVE, /* P3: hand over although the VM runs here */
 	MUTATE_NR,
 };
 
 enum message_kind {
-	MSG_PREPARE, MSG_HANDOVER, MSG_REFUSE, MSG_HELLO, MSG_WELCOME, MSG_FIN,
-	MSG_HEARTBEAT, MSG_ECHO, MSG_PART, MSG_ACK, MSG_LEAVE, MSG_YIELD, MSG_YIELD_REQUEST,
+	MSG_PREPARE,
+	MSG_HANDOVER,
+	MSG_REFUSE,
+	MSG_HELLO,
+	MSG_WELCOME,
+	MSG_FIN,
+	MSG_HEARTBEAT,
+	MSG_ECHO,
+	MSG_PART,
+	MSG_ACK,
+	MSG_LEAVE,
+	MSG_YIELD,
+	MSG_YIELD_REQUEST,
 };
 
 /* bulk and heart keep their order and wait for a link that is down; control does not. */

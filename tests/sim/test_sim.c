@@ -38,9 +38,9 @@ int main(void)
 	}
 	world_close(&w);
 	printf("%lu seeds: %lu faults, %lu takeovers, %lu hand-overs, %lu times protected; "
-	       "%u failures\n", (unsigned long)count, (unsigned long)faults,
-	       (unsigned long)takeovers, (unsigned long)handovers, (unsigned long)protections,
-	       failures);
+	       "%u failures\n",
+	       (unsigned long)count, (unsigned long)faults, (unsigned long)takeovers,
+	       (unsigned long)handovers, (unsigned long)protections, failures);
 	/* A simulation in which nothing happens proves nothing. */
 	if (count >= 100 && (takeovers < count / 20 || protections < count / 2)) {
 		printf("too little happened\n");

@@ -131,9 +131,9 @@ static void deliver(struct world *w, struct entry *e)
 	if (h && h->alive && postponed(w, e, h->frozen_until))
 		return;
 	/* A message reaches whoever lives there now; anything else only whom it was meant for. */
-	if (!h || (h->alive && (e->ev.keeps_lane || e->ev.m.lane == LANE_CONTROL ||
-				e->boot == h->boot) &&
-		   (!e->ev.of_process || e->incarnation == h->incarnation)))
+	if (!h ||
+	    (h->alive && (e->ev.keeps_lane || e->ev.m.lane == LANE_CONTROL || e->boot == h->boot) &&
+	     (!e->ev.of_process || e->incarnation == h->incarnation)))
 		e->ev.fn(w, h, &e->ev.m);
 	free(e);
 }

@@ -113,8 +113,8 @@ static void test_or_at_random(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_sizes),	  cmocka_unit_test(test_next_beyond_the_end),
-		cmocka_unit_test(test_single_bits), cmocka_unit_test(test_ranges),
+		cmocka_unit_test(test_sizes),	     cmocka_unit_test(test_next_beyond_the_end),
+		cmocka_unit_test(test_single_bits),  cmocka_unit_test(test_ranges),
 		cmocka_unit_test(test_or_at_random),
 	};
 

@@ -28,7 +28,7 @@ static int feed(struct epoch *epoch, uint64_t ms, struct epoch_event ev)
 {
 	return epoch_step(epoch, &ev, ms * MS, &act);
 }
-#define FEED(epoch, ms, what, ...) \
+#define FEED(epoch, ms, what, ...)                                                                 \
 	feed((epoch), (ms), (struct epoch_event){ .kind = EPOCH_EV_##what, ##__VA_ARGS__ })
 
 /* Takes and sends the checkpoint that was just asked for. */
@@ -238,11 +238,11 @@ static void test_open_refuses(void **state)
 	struct epoch epoch;
 
 	(void)state;
-#define REFUSED(change)                                           \
-	do {                                                      \
-		c = remus;                                        \
-		change;                                           \
-		assert_int_equal(epoch_open(&epoch, &c), -EINVAL); \
+#define REFUSED(change)                                                                            \
+	do {                                                                                       \
+		c = remus;                                                                         \
+		change;                                                                            \
+		assert_int_equal(epoch_open(&epoch, &c), -EINVAL);                                 \
 	} while (0)
 	REFUSED(c.interval_ns = 0);
 	REFUSED(c.min_interval_ns = c.interval_ns + 1);

@@ -16,10 +16,12 @@
 #include "base/fault.h"
 #include "ha/record.h"
 
-static const struct record old_record = { .generation = 7, .epoch = 100, .role = RECORD_BACKUP,
-					  .peer = "alpha" };
-static const struct record new_record = { .generation = 8, .epoch = 345, .role = RECORD_ACTIVE,
-					  .peer = "alpha" };
+static const struct record old_record = {
+	.generation = 7, .epoch = 100, .role = RECORD_BACKUP, .peer = "alpha"
+};
+static const struct record new_record = {
+	.generation = 8, .epoch = 345, .role = RECORD_ACTIVE, .peer = "alpha"
+};
 
 static int setup(void **state)
 {
@@ -100,13 +102,13 @@ static void test_round_trip(void **state)
 	assert_same(&rec, &longest);
 }
 
-/* The bytes are the format of docs/disk-format.md: a change here is a new version. */
+/* The bytes are the format that record.h describes: a change here is a new version. */
 static void test_format_is_pinned(void **state)
 {
 	static const uint8_t head[] = {
-		'P', 'X', 'R', 'E', 'C', 'O', 'R', 'D', 1, 0, 0, 0, 47, 0, 0, 0,
-		7,   0,	  0,   0,   0,	 0,   0,   0,	100, 0, 0, 0, 0, 0, 0, 0,
-		3,   5,	  'a', 'l', 'p', 'h', 'a',
+		'P', 'X', 'R', 'E', 'C', 'O', 'R', 'D', 1,   0,	  0,   0,   47,
+		0,   0,	  0,   7,   0,	 0,   0,   0,	0,   0,	  0,   100, 0,
+		0,   0,	  0,   0,   0,	 0,   3,   5,	'a', 'l', 'p', 'h', 'a',
 	};
 	uint8_t bytes[128];
 	struct reason why;
@@ -200,7 +202,7 @@ static void test_crash_and_failure_at_each_step(void **state)
 		const char *point;
 		bool is_new; /* what a crash there leaves */
 	} steps[] = {
-		{ "record.create", false }, { "record.write", false }, { "record.fsync", false },
+		{ "record.create", false }, { "record.write", false },	{ "record.fsync", false },
 		{ "record.rename", false }, { "record.dirsync", true },
 	};
 	static const char *const actions[] = { "exit", "fail" };

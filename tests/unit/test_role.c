@@ -10,7 +10,7 @@
 #include "base/err.h"
 #include "ha/role.h"
 
-#define MS NS_PER_MS
+#define MS  NS_PER_MS
 #define ANY UINT32_MAX
 
 static const struct role_config config = {
@@ -29,11 +29,13 @@ struct row {
 	enum role_why why;
 };
 
-#define EV(kind_, ...) { .kind = ROLE_EV_##kind_, ##__VA_ARGS__ }
-#define DO(name) ROLE_DO_##name
-#define WRITTEN(gen, as) \
-	EV(PERSISTED, .record = { .generation = (gen), .role = RECORD_##as })
-#define UNWRITTEN(gen, as) \
+#define EV(kind_, ...)                                                                             \
+	{                                                                                          \
+		.kind = ROLE_EV_##kind_, ##__VA_ARGS__                                             \
+	}
+#define DO(name)	 ROLE_DO_##name
+#define WRITTEN(gen, as) EV(PERSISTED, .record = { .generation = (gen), .role = RECORD_##as })
+#define UNWRITTEN(gen, as)                                                                         \
 	EV(PERSIST_FAILED, .record = { .generation = (gen), .role = RECORD_##as })
 
 static struct role_actions last;
@@ -48,23 +50,23 @@ static void play(struct role *role, const struct row *rows, size_t n)
 		if (r != row->result || (row->actions != ANY && set != row->actions) ||
 		    role->state != row->state || role->why != row->why)
 			fail_msg("row %zu: result %d (want %d), actions %#x (%#x), state %s (%s), "
-				 "why %s (%s)", i, r, row->result, set, row->actions,
-				 role_state_name(role->state), role_state_name(row->state),
-				 role_why_name(role->why), role_why_name(row->why));
+				 "why %s (%s)",
+				 i, r, row->result, set, row->actions, role_state_name(role->state),
+				 role_state_name(row->state), role_why_name(role->why),
+				 role_why_name(row->why));
 	}
 }
-#define PLAY(role, ...)                                                     \
-	do {                                                                \
-		const struct row rows_[] = { __VA_ARGS__ };                 \
-		play((role), rows_, ARRAY_SIZE(rows_));                     \
+#define PLAY(role, ...)                                                                            \
+	do {                                                                                       \
+		const struct row rows_[] = { __VA_ARGS__ };                                        \
+		play((role), rows_, ARRAY_SIZE(rows_));                                            \
 	} while (0)
 
 /* A primary that has just become protected: generation 2, epoch 1 acknowledged at 100 ms. */
 static void open_protected(struct role *role)
 {
 	assert_int_equal(role_open(role, ROLE_PRIMARY, &config, NULL, "b"), 0);
-	PLAY(role,
-	     { 0, EV(START), 0, DO(PERSIST), ROLE_STARTING, ROLE_WHY_NO_BACKUP },
+	PLAY(role, { 0, EV(START), 0, DO(PERSIST), ROLE_STARTING, ROLE_WHY_NO_BACKUP },
 	     { 0, WRITTEN(1, ACTIVE), 0, DO(RELEASE_ALL), ROLE_SOLO, ROLE_WHY_NO_BACKUP },
 	     { 1, EV(CONNECTED), 0, DO(BEGIN_COPY), ROLE_COPYING, ROLE_WHY_NONE },
 	     { 2, EV(DISCONNECTED), 0, 0, ROLE_SOLO, ROLE_WHY_BACKUP_LOST },
@@ -80,9 +82,9 @@ static void open_protected(struct role *role)
 	assert_int_equal(last.record.role, RECORD_PRIMARY);
 	assert_string_equal(last.record.peer, "b");
 	assert_int_equal(role_release_deadline(role), 0);
-	PLAY(role,
-	     { 9, WRITTEN(2, PRIMARY), 0, DO(BEGIN_EPOCHS), ROLE_ARMING, ROLE_WHY_NONE },
-	     { 90, EV(ECHO, .generation = 2, .echo_ns = 80 * MS), 0, 0, ROLE_ARMING, ROLE_WHY_NONE },
+	PLAY(role, { 9, WRITTEN(2, PRIMARY), 0, DO(BEGIN_EPOCHS), ROLE_ARMING, ROLE_WHY_NONE },
+	     { 90, EV(ECHO, .generation = 2, .echo_ns = 80 * MS), 0, 0, ROLE_ARMING,
+	       ROLE_WHY_NONE },
 	     { 100, EV(ACK, .epoch = 1, .captured_ns = 60 * MS), 0, DO(RELEASE), ROLE_PROTECTED,
 	       ROLE_WHY_NONE });
 	assert_int_equal(last.release_epoch, 1);
@@ -149,7 +151,8 @@ static void test_stalled_goes_on_only_by_handover(void **state)
 
 	(void)state;
 	open_protected(&role);
-	PLAY(&role, { 200, EV(DISCONNECTED), 0, DO(END_EPOCHS), ROLE_STALLED, ROLE_WHY_BACKUP_LOST },
+	PLAY(&role,
+	     { 200, EV(DISCONNECTED), 0, DO(END_EPOCHS), ROLE_STALLED, ROLE_WHY_BACKUP_LOST },
 	     { 300, EV(HANDOVER, .generation = 2, .why = ROLE_WHY_BACKUP_RETURNED), -ESTALE, 0,
 	       ROLE_STALLED, ROLE_WHY_BACKUP_LOST },
 	     { 300, EV(HANDOVER, .generation = 3, .why = ROLE_WHY_BACKUP_RETURNED), 0, DO(PERSIST),
@@ -217,8 +220,8 @@ static void test_frozen_primary_has_no_lease(void **state)
 	       ROLE_WHY_NONE },
 	     { 5003, EV(ECHO, .generation = 3, .echo_ns = 5001 * MS), -ESTALE, 0, ROLE_STALLED,
 	       ROLE_WHY_NONE },
-	     { 5004, EV(ECHO, .generation = 2, .echo_ns = 5001 * MS), 0, DO(RELEASE),
-	       ROLE_STALLED, ROLE_WHY_NONE });
+	     { 5004, EV(ECHO, .generation = 2, .echo_ns = 5001 * MS), 0, DO(RELEASE), ROLE_STALLED,
+	       ROLE_WHY_NONE });
 	assert_int_equal(last.release_before_ns, 5801 * MS);
 	assert_int_equal(last.release_epoch, 2);
 }
@@ -315,7 +318,8 @@ static void test_commands_on_the_primary(void **state)
 	assert_string_equal(word.text, "not protected: unprotected by the operator");
 
 	open_protected(&role);
-	PLAY(&role, { 200, EV(DISCONNECTED), 0, DO(END_EPOCHS), ROLE_STALLED, ROLE_WHY_BACKUP_LOST },
+	PLAY(&role,
+	     { 200, EV(DISCONNECTED), 0, DO(END_EPOCHS), ROLE_STALLED, ROLE_WHY_BACKUP_LOST },
 	     { 201, EV(OP_FAILOVER), -ENOTCONN, 0, ROLE_STALLED, ROLE_WHY_BACKUP_LOST },
 	     { 202, EV(OP_UNPROTECT_FORCE), 0, DO(PERSIST) | DO(END_EPOCHS) | DO(DISCONNECT),
 	       ROLE_STALLED, ROLE_WHY_BACKUP_LOST });
@@ -324,8 +328,9 @@ static void test_commands_on_the_primary(void **state)
 	PLAY(&role, { 203, WRITTEN(4, ACTIVE), 0, DO(RELEASE_ALL), ROLE_SOLO, ROLE_WHY_FORCED });
 
 	open_protected(&role);
-	PLAY(&role, { 200, EV(OP_FAILOVER), 0, DO(DROP_AND_STOP) | DO(END_EPOCHS) | DO(PERSIST),
-		      ROLE_FENCED, ROLE_WHY_FAILOVER },
+	PLAY(&role,
+	     { 200, EV(OP_FAILOVER), 0, DO(DROP_AND_STOP) | DO(END_EPOCHS) | DO(PERSIST),
+	       ROLE_FENCED, ROLE_WHY_FAILOVER },
 	     { 201, WRITTEN(2, STOPPED), 0, DO(SEND_YIELD) | DO(DISCONNECT), ROLE_FENCED,
 	       ROLE_WHY_FAILOVER });
 }
@@ -349,8 +354,7 @@ static void test_silence_lets_the_backup_take_over(void **state)
 	       ROLE_WHY_SILENCE },
 	     { 1005, EV(EPOCH_WHOLE, .generation = 2, .epoch = 2), -ESTALE, 0, ROLE_TAKING_OVER,
 	       ROLE_WHY_SILENCE },
-	     { 1005, EV(RETURNED, .generation = 2), -EPERM, 0, ROLE_TAKING_OVER,
-	       ROLE_WHY_SILENCE },
+	     { 1005, EV(RETURNED, .generation = 2), -EPERM, 0, ROLE_TAKING_OVER, ROLE_WHY_SILENCE },
 	     { 1006, EV(TAKEN_OVER), -EPERM, 0, ROLE_TAKING_OVER, ROLE_WHY_SILENCE },
 	     { 1006, UNWRITTEN(3, ACTIVE), 0, 0, ROLE_TAKING_OVER, ROLE_WHY_SILENCE },
 	     { 1106, EV(TICK), 0, DO(PERSIST), ROLE_TAKING_OVER, ROLE_WHY_SILENCE },
@@ -412,8 +416,9 @@ static void test_backup_hands_over(void **state)
 		struct role role;
 
 		open_armed(&role);
-		PLAY(&role, { 100, causes[i], 0, DO(DROP_STANDBY) | DO(PERSIST), ROLE_HANDED_OVER,
-			      ROLE_WHY_NO_SPACE },
+		PLAY(&role,
+		     { 100, causes[i], 0, DO(DROP_STANDBY) | DO(PERSIST), ROLE_HANDED_OVER,
+		       ROLE_WHY_NO_SPACE },
 		     { 101, EV(YIELD, .generation = 2), -ESTALE, 0, ROLE_HANDED_OVER,
 		       ROLE_WHY_NO_SPACE },
 		     /* The disk may be the reason: the standby is gone, so it is said anyway. */
@@ -436,7 +441,7 @@ static void test_returning_primary_gets_a_handover(void **state)
 	/* An old request, from before this connection. */
 	PLAY(&role, { 99, EV(RETURNED, .generation = 1), -ESTALE, 0, ROLE_ARMED, ROLE_WHY_NONE },
 	     { 100, EV(RETURNED, .generation = 2), 0, DO(DROP_STANDBY) | DO(PERSIST),
-		      ROLE_HANDED_OVER, ROLE_WHY_BACKUP_RETURNED },
+	       ROLE_HANDED_OVER, ROLE_WHY_BACKUP_RETURNED },
 	     { 101, EV(CONNECTED), -EPROTO, 0, ROLE_HANDED_OVER, ROLE_WHY_BACKUP_RETURNED },
 	     { 102, WRITTEN(3, BACKUP), 0, DO(SEND_HANDOVER), ROLE_HANDED_OVER,
 	       ROLE_WHY_BACKUP_RETURNED },
@@ -446,8 +451,7 @@ static void test_returning_primary_gets_a_handover(void **state)
 	     { 105, EV(EPOCH_WHOLE, .generation = 3, .epoch = 1), 0, DO(ACK), ROLE_ARMED,
 	       ROLE_WHY_NONE },
 	     { 106, EV(HEARTBEAT, .generation = 9, .active = true), 0,
-	       DO(DROP_STANDBY) | DO(DISCONNECT) | DO(PERSIST), ROLE_GONE,
-	       ROLE_WHY_SUPERSEDED });
+	       DO(DROP_STANDBY) | DO(DISCONNECT) | DO(PERSIST), ROLE_GONE, ROLE_WHY_SUPERSEDED });
 }
 
 /* A takeover that fails before the guest ran gives the right back, but only once the disk no
@@ -458,8 +462,9 @@ static void test_failed_takeover_hands_back(void **state)
 
 	(void)state;
 	open_armed(&role);
-	PLAY(&role, { 100, EV(YIELD, .generation = 2), 0, DO(PERSIST), ROLE_TAKING_OVER,
-		      ROLE_WHY_FAILOVER },
+	PLAY(&role,
+	     { 100, EV(YIELD, .generation = 2), 0, DO(PERSIST), ROLE_TAKING_OVER,
+	       ROLE_WHY_FAILOVER },
 	     { 101, WRITTEN(3, ACTIVE), 0, DO(TAKEOVER), ROLE_TAKING_OVER, ROLE_WHY_FAILOVER },
 	     { 102, EV(LOCAL_FAILURE, .why = ROLE_WHY_DISK_ERROR), 0,
 	       DO(DROP_STANDBY) | DO(PERSIST), ROLE_HANDED_OVER, ROLE_WHY_DISK_ERROR },
