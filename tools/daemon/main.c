@@ -182,6 +182,8 @@ int main(int argc, char **argv)
 	}
 	if (check)
 		return 0;
+	/* pollux-ha finds the VMs' control sockets by it. */
+	setenv("POLLUX_RUN_DIR", d.conf.run_dir, 1);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&d.idle, &attr);
