@@ -89,7 +89,13 @@ static void age_lag(struct json_object *o, uint64_t age)
 	struct json_object *lag = json_member(o, "lag_ns");
 	uint64_t now;
 
-	if (lag && !json_get_u64(lag, "now", &now, NULL))
+	if (!lag || json_get_u64(lag, "now", &now, NULL) < 0)
+		return;
+	/* Nobody lags behind a VM that has no backup. */
+	if (!strcmp(json_text(o, "role", ""), "active") ||
+	    !strcmp(json_text(o, "role", ""), "stopped"))
+		json_add_null(lag, "now");
+	else
 		json_add_u64(lag, "now", now + age);
 }
 

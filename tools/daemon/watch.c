@@ -8,6 +8,7 @@
 
 #include "base/ipc.h"
 #include "base/log.h"
+#include "ha/record.h"
 #include "tools/common/json.h"
 #include "tools/daemon/events.h"
 #include "tools/daemon/guard.h"
@@ -140,6 +141,14 @@ out:
 
 /* --- its process has ended ---------------------------------------------------------------- */
 
+static bool runs_elsewhere(struct daemon *d, struct vm *vm)
+{
+	struct record rec;
+
+	return !record_read(path_state_dir(&d->conf, vm->name).text, &rec, NULL) &&
+	       rec.role == RECORD_STOPPED;
+}
+
 static void vmm_died_work(struct daemon *d, void *arg)
 {
 	cleanup_free struct job *job = arg;
@@ -151,12 +160,16 @@ static void vmm_died_work(struct daemon *d, void *arg)
 	vm = find_job(d, job);
 	if (vm && !process_alive(&vm->vmm)) {
 		struct path log = path_under(d->conf.log_dir, "%s-vmm.log", vm->name);
-		bool again = !vm->standby && !vm->guard.wanted &&
+		bool again = !vm->standby && !vm->guard.wanted && !runs_elsewhere(d, vm) &&
 			     !strcmp(action_of(vm, CONTROL_CRASH), "restart");
 
 		process_last_words(log.text, words, sizeof(words));
-		events_add(d, vm->name, "vm.died", "pollux-vmm has ended: %s",
-			   words[0] ? words : "without a word");
+		if (runs_elsewhere(d, vm))
+			events_add(d, vm->name, "vm.superseded", "ended here; it runs on %s",
+				   vm->guard.peer);
+		else
+			events_add(d, vm->name, "vm.died", "pollux-vmm has ended: %s",
+				   words[0] ? words : "without a word");
 		if (again)
 			restart(d, vm);
 		else
