@@ -7,7 +7,7 @@ O ?= build
 PREFIX ?= /usr
 DESTDIR ?=
 
-CC ?= gcc
+CC = gcc
 PKG_CONFIG ?= pkg-config
 OPT ?= -O2 -g
 SANITIZE ?=

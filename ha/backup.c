@@ -16,6 +16,8 @@
 #include "hypervisor/control/control.h"
 
 #define LOOK_AT_VM_NS	 (500 * NS_PER_MS)
+/* All rounds of one epoch, its checkpoint, and the epochs behind it; taken as it is needed. */
+#define PENDING_MEMORIES (EPOCH_MAX_ROUNDS + 2u)
 #define PENDING_SPARE	 (UINT64_C(128) << 20)
 #define LOG_PER_RING	 4u
 
@@ -413,6 +415,11 @@ static int open_disks(struct engine *e, struct reason *why)
 	return r ? r : apply_open(&config, &b->apply, why);
 }
 
+static uint64_t pending_limit(const struct backup *b)
+{
+	return PENDING_MEMORIES * b->platform.memory_bytes + PENDING_SPARE;
+}
+
 static int open_standby(struct engine *e, struct reason *why)
 {
 	struct backup *b = e->side;
@@ -429,7 +436,7 @@ static int open_standby(struct engine *e, struct reason *why)
 	r = open_disks(e, why);
 	if (r)
 		return r;
-	limit = b->platform.memory_bytes + PENDING_SPARE;
+	limit = pending_limit(b);
 	r = pending_open(limit, &b->pending);
 	commit.pending = b->pending;
 	commit.log = b->log;
@@ -449,7 +456,7 @@ static int open_door(struct engine *e)
 		.generation = e->role.own.generation,
 		.memory_bytes = b->platform.memory_bytes,
 		.nr_disks = b->nr_disks,
-		.epoch_limit = b->platform.memory_bytes + PENDING_SPARE,
+		.epoch_limit = pending_limit(b),
 	};
 
 	return accept_open(&config, &b->acceptor);

@@ -114,14 +114,14 @@ static void hold_back(struct epoch *epoch, uint64_t now_ns, struct epoch_actions
 }
 
 /* More is dirty than a slot holds: send some of it while the guest runs. A round after which
- * no less is dirty did not converge: slow the guest, and at last stop it, so that it ends. */
+ * no less is dirty did not converge: slow the guest. A third is sent while it is stopped. */
 static void begin_round(struct epoch *epoch, struct epoch_actions *ret)
 {
-	if (epoch->round_dirty && epoch->dirty >= epoch->round_dirty - epoch->round_dirty / 4) {
-		if (epoch->throttle >= 90)
-			set_paused(epoch, true, ret);
+	if (epoch->round_dirty && epoch->dirty >= epoch->round_dirty - epoch->round_dirty / 4)
 		set_throttle(epoch, epoch->throttle + 2 * THROTTLE_STEP, ret);
-	}
+	if (epoch->rounds >= EPOCH_MAX_ROUNDS)
+		set_paused(epoch, true, ret);
+	epoch->rounds++;
 	epoch->round_dirty = epoch->dirty;
 	epoch->busy = true;
 	ret->set |= EPOCH_DO_ROUND;
@@ -198,6 +198,7 @@ static void captured(struct epoch *epoch, uint64_t now_ns, struct epoch_actions 
 	epoch->output = false;
 	epoch->dirty = 0;
 	epoch->round_dirty = 0;
+	epoch->rounds = 0;
 	epoch->hold_percent = 0;
 	epoch->disk_percent = 0;
 	epoch->started_ns = now_ns;

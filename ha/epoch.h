@@ -21,6 +21,10 @@
 #include <stdint.h>
 
 #define EPOCH_MAX_IN_FLIGHT 16u
+/* After so many live rounds the guest is stopped for the next: an epoch, of which the backup
+ * holds every byte until it commits, is at most that many times the guest's memory, and once
+ * more. */
+#define EPOCH_MAX_ROUNDS 2u
 
 enum epoch_mode { EPOCH_REMUS, EPOCH_KEMARI };
 
@@ -109,6 +113,7 @@ struct epoch {
 	uint64_t started_ns;  /* boundary before `current` */
 	uint64_t blocked_ns;  /* since when a checkpoint is due and may not begin; 0: not */
 	uint64_t dirty;	      /* estimate for `current` */
+	uint32_t rounds;      /* live rounds of `current` */
 	uint64_t round_dirty; /* what the round in progress began with; 0: no round yet */
 	uint32_t hold_percent;
 	uint32_t disk_percent;

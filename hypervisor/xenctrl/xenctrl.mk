@@ -21,12 +21,3 @@ unit-tests: $(O)/bin/xc-demo $(O)/bin/xc-demo-xen
 LIBS_test_xenctrl := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=mmap
 OBJECTS_test_xenctrl := $(patsubst %.c,%,$(wildcard hypervisor/xenctrl/*.c)) \
 	$(patsubst %.c,%,$(wildcard hypervisor/control/*.c)) base/cursor base/err base/bitmap
-
-$(O)/tests/kvm/test_xc_checkpoint: $(O)/obj/tests/kvm/test_xc_checkpoint.o \
-		$(foreach d,hypervisor/xenctrl hypervisor/control base,$(call archive,$(d)))
-	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) $^ $(CMOCKA) -o $@
-
-.PHONY: xenctrl-kvm-tests
-xenctrl-kvm-tests: $(O)/tests/kvm/test_xc_checkpoint $(O)/bin/pollux-vmm
-tests: xenctrl-kvm-tests

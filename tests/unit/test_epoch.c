@@ -195,11 +195,29 @@ static void test_too_much_is_sent_in_rounds(void **state)
 	/* The estimate was wrong. */
 	FEED(&epoch, 111, TOO_LARGE, .dirty = 8000);
 	assert_true(act.set & EPOCH_DO_ROUND);
-	/* Does not converge: slowed, in the end stopped. */
-	for (int i = 0; i < 20 && !epoch.paused; i++)
-		FEED(&epoch, 120 + (uint64_t)i, ROUND_DONE, .dirty = 8000);
+	/* The third round of an epoch is sent while the guest is stopped: it is bounded. */
 	assert_true(epoch.paused);
-	assert_int_equal(epoch.throttle, 99);
+	FEED(&epoch, 200, ROUND_DONE, .dirty = 0);
+	assert_true(act.set & EPOCH_DO_CHECKPOINT);
+	FEED(&epoch, 201, CAPTURED);
+	assert_true(act.set & EPOCH_DO_RESUME);
+}
+
+static void test_rounds_that_do_not_converge_end(void **state)
+{
+	struct epoch epoch;
+	uint32_t rounds = 1;
+
+	(void)state;
+	open_running(&epoch, &remus);
+	FEED(&epoch, 20, LOAD, .dirty = 9000);
+	while (!epoch.paused) {
+		FEED(&epoch, 20 + 10 * rounds, ROUND_DONE, .dirty = 8000);
+		assert_true(act.set & EPOCH_DO_ROUND);
+		assert_true(++rounds <= EPOCH_MAX_ROUNDS + 1);
+	}
+	assert_int_equal(rounds, EPOCH_MAX_ROUNDS + 1);
+	assert_true(epoch.throttle > 0);
 	FEED(&epoch, 200, ROUND_DONE, .dirty = 0);
 	assert_true(act.set & EPOCH_DO_CHECKPOINT);
 	FEED(&epoch, 201, CAPTURED);
@@ -264,6 +282,7 @@ int main(void)
 		cmocka_unit_test(test_no_checkpoint_without_a_slot),
 		cmocka_unit_test(test_brake_is_taken_off),
 		cmocka_unit_test(test_too_much_is_sent_in_rounds),
+		cmocka_unit_test(test_rounds_that_do_not_converge_end),
 		cmocka_unit_test(test_stall_stops_the_guest_and_stop_frees_it),
 		cmocka_unit_test(test_open_refuses),
 	};
