@@ -1,11 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# Small guests straight on /dev/kvm.
+# Tests that run small guests straight on /dev/kvm; they skip themselves where there is none.
+
+KVM_NAMES := $(patsubst tests/kvm/%.c,%,$(wildcard tests/kvm/test_*.c)) vmctl
+KVM_TESTS := $(KVM_NAMES:%=$(O)/tests/kvm/%)
+
+define kvm_rule
+$(O)/tests/kvm/$(1): $(O)/obj/tests/kvm/$(1).o $(ARCHIVES)
+	@mkdir -p $$(@D)
+	$$(CC) $$(LDFLAGS_ALL) -Wl,--start-group $$^ -Wl,--end-group $$(TEST_LIBS) $$(CMOCKA) -o $$@
+endef
+$(foreach t,$(KVM_NAMES),$(eval $(call kvm_rule,$(t))))
+
+.PHONY: kvm-tests
+kvm-tests: $(KVM_TESTS) $(O)/bin/pollux-vmm
+tests: kvm-tests
 
 $(O)/tests/kvm/tiny: tests/kvm/tiny.S
 	@mkdir -p $(@D)
 	$(call say,AS,$<)
 	$(Q)$(CC) -m32 -c $< -o $@.o
 	$(Q)objcopy -O binary -j .text $@.o $@
-
 tests: $(O)/tests/kvm/tiny
