@@ -16,11 +16,11 @@ expect 0 "VM db runs" on a vm create "$T/db.cfg"
 # Both hosts share this file system: b must refuse what it would share with a. Here it is
 # the size that differs from what the primary says.
 truncate -s 2M "$T/db.img"
-expect 0 "begins" on a protect db b
-until_says 10 "wrong-size" on a status db
-expect 0 "2097152 bytes, the primary's has 1048576" on a status db
+expect 3 "2097152 bytes, the primary's has 1048576" on a protect db b
+expect 0 "never asked for" on a status db
 expect 6 "still" on a wait db --for=protected --timeout=300ms
 truncate -s 1M "$T/db.img"
+expect 0 "begins" on a protect db b
 expect 0 "protected" on a wait db --for=protected --timeout=10s
 expect 0 "standby" on b vm list
 expect 3 "already protected to b" on a protect db b

@@ -175,6 +175,7 @@ static struct {
 	struct record rec;
 	const char *role;
 	char word[300];
+	unsigned int refusals;
 	bool ends;
 } ha = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
@@ -250,6 +251,9 @@ static int ask_backup(struct tls_context *tls)
 		return 0;
 	}
 	set_word("primary", word);
+	pthread_mutex_lock(&ha.lock);
+	ha.refusals++;
+	pthread_mutex_unlock(&ha.lock);
 	return -EAGAIN;
 }
 
@@ -277,7 +281,9 @@ static struct json_object *make_status(void)
 	json_add_string(status, "name", ha.s.vm);
 	pthread_mutex_lock(&ha.lock);
 	json_add_string(status, "role", ha.role);
-	json_add_string(status, "state", ha.role);
+	json_add_string(status, "state",
+			ha.s.side == ROLE_PRIMARY && strcmp(ha.word, "protected") ? "solo"
+										  : ha.role);
 	json_add_string(status, "word", ha.word);
 	json_add_bool(status, "protected", !strcmp(ha.word, "protected"));
 	pthread_mutex_unlock(&ha.lock);
@@ -328,9 +334,23 @@ static struct json_object *answer_ha(struct json_object *request)
 		persist(RECORD_ACTIVE, ha.rec.generation + 1);
 		ha.ends = true;
 	}
-	if (!strcmp(verb, "events"))
-		json_add(o, "event", json_object_get(request));
 	return o;
+}
+
+/* As the engine says why there is no backup. To everybody: who did not ask ignores it. */
+static void tell_refusal(struct ipc *const *conn)
+{
+	struct json_object *o = json_object_new_object(), *event = json_object_new_object();
+
+	json_add_string(event, "kind", "no-backup");
+	pthread_mutex_lock(&ha.lock);
+	json_add_string(event, "text", ha.word);
+	pthread_mutex_unlock(&ha.lock);
+	json_add(o, "event", event);
+	for (unsigned int i = 0; i < MAX_CONNECTIONS; i++)
+		if (conn[i])
+			ipc_send(conn[i], json_line(o));
+	json_object_put(o);
 }
 
 static void serve_ha(struct ipc **c)
@@ -373,6 +393,8 @@ static int run_ha(const char *file)
 {
 	struct ipc *conn[MAX_CONNECTIONS] = { NULL };
 	struct reason why;
+	unsigned int told = 0;
+	bool refused;
 	int fd, signals = open_signals();
 
 	if (settings_read(file, &ha.s, &why) < 0 || ipc_listen(ha.s.socket, 0600, &fd) < 0) {
@@ -387,7 +409,13 @@ static int run_ha(const char *file)
 		for (unsigned int i = 0; i < MAX_CONNECTIONS; i++)
 			p[2 + i] = (struct pollfd){ .fd = conn[i] ? ipc_fd(conn[i]) : -1,
 						    .events = POLLIN };
-		poll(p, ARRAY_SIZE(p), -1);
+		poll(p, ARRAY_SIZE(p), 100);
+		pthread_mutex_lock(&ha.lock);
+		refused = ha.refusals != told;
+		told = ha.refusals;
+		pthread_mutex_unlock(&ha.lock);
+		if (refused)
+			tell_refusal(conn);
 		for (unsigned int i = 0; p[0].revents && i < MAX_CONNECTIONS; i++)
 			if (!conn[i]) {
 				ipc_accept(fd, &conn[i], NULL);

@@ -143,6 +143,7 @@ static void set_wanted(struct daemon *d, struct vm *vm, const struct guard_start
 	g->restarts = 0;
 	g->retry_at_ns = 0;
 	g->trouble[0] = '\0';
+	g->refusal[0] = '\0';
 	json_object_put(g->status);
 	g->status = NULL;
 	g->status_at_ns = 0;

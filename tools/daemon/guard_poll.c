@@ -35,6 +35,14 @@ void guard_poll_stop(struct vm *vm)
 	drop_stream(&vm->guard);
 }
 
+/* A primary that looks for its backup. */
+static bool is_alone(struct json_object *status)
+{
+	const char *state = json_text(status, "state", "");
+
+	return !strcmp(state, "solo") || !strcmp(state, "starting");
+}
+
 static void take_status(struct vm *vm, const char *text)
 {
 	struct json_object *o, *status;
@@ -48,6 +56,8 @@ static void take_status(struct vm *vm, const char *text)
 		g->status = json_object_get(status);
 		g->status_at_ns = clock_now_ns();
 		g->trouble[0] = '\0';
+		if (!is_alone(status))
+			g->refusal[0] = '\0';
 		if (json_flag(status, "protected"))
 			g->restarts = 0;
 		daemon_unlock(vm->daemon);
@@ -78,6 +88,18 @@ static int on_status(sd_event_source *source, int fd, uint32_t revents, void *us
 	return 0;
 }
 
+/* Why there is no backup belongs into the one word, not into the log alone. */
+static void take_event(struct vm *vm, struct json_object *event)
+{
+	if (!strcmp(json_text(event, "kind", ""), "no-backup")) {
+		daemon_lock(vm->daemon);
+		snprintf(vm->guard.refusal, sizeof(vm->guard.refusal), "%s",
+			 json_text(event, "text", ""));
+		daemon_unlock(vm->daemon);
+	}
+	events_take(vm->daemon, vm->name, event);
+}
+
 static int on_event(sd_event_source *source, int fd, uint32_t revents, void *user)
 {
 	struct vm *vm = user;
@@ -90,7 +112,7 @@ static int on_event(sd_event_source *source, int fd, uint32_t revents, void *use
 		if (json_parse(text, "event", &o, NULL) < 0)
 			continue;
 		if (!json_get_object(o, "event", &event, NULL))
-			events_take(vm->daemon, vm->name, event);
+			take_event(vm, event);
 		json_object_put(o);
 	}
 	if (r != -EAGAIN)

@@ -64,7 +64,7 @@ static void put_word(struct json_object *o, const struct vm *vm, bool fresh, uin
 {
 	const struct guard *g = &vm->guard;
 	bool protected = fresh && json_flag(g->status, "protected");
-	char reason[220], word[256];
+	char reason[360], word[400];
 
 	if (protected) {
 		json_add_string(o, "word", "protected");
@@ -77,6 +77,11 @@ static void put_word(struct json_object *o, const struct vm *vm, bool fresh, uin
 			 short_reason(g->status, json_text(g->status, "word", "unknown")));
 	else
 		describe_silence(g, now, reason, sizeof(reason));
+	if (fresh && g->refusal[0]) {
+		size_t len = strlen(reason);
+
+		snprintf(reason + len, sizeof(reason) - len, ": %s", g->refusal);
+	}
 	snprintf(word, sizeof(word), "not protected: %s", reason);
 	json_add_string(o, "word", word);
 	json_add_bool(o, "protected", false);

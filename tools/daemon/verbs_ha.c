@@ -14,8 +14,10 @@
 #include "tools/daemon/verbs_find.h"
 #include "tools/daemon/vm.h"
 
-#define ORDER_NS (30 * NS_PER_S)
-#define END_NS	 (10 * NS_PER_S)
+#define ORDER_NS	(30 * NS_PER_S)
+#define END_NS		(10 * NS_PER_S)
+#define OUTCOME_NS	(4 * NS_PER_S) /* more than pollux-ha waits before it asks again */
+#define OUTCOME_POLL_NS (50 * NS_PER_MS)
 
 static void list_peers(const struct conf *conf, char *ret, size_t room)
 {
@@ -94,12 +96,43 @@ static bool may_protect(struct daemon *d, struct vm *vm, struct verb_reply *repl
 	return !reply->code;
 }
 
+/* Whether the backup still refuses: what is only busy at first gets a second chance. */
+static bool is_refused(struct daemon *d, struct vm *vm, char *ret, size_t room)
+{
+	uint64_t deadline = clock_now_ns() + OUTCOME_NS;
+	bool begun = false;
+
+	do {
+		nanosleep(&(struct timespec){ .tv_nsec = OUTCOME_POLL_NS }, NULL);
+		daemon_lock(d);
+		begun = vm->guard.status && !vm->guard.refusal[0] &&
+			strcmp(json_text(vm->guard.status, "state", "starting"), "starting") &&
+			strcmp(json_text(vm->guard.status, "state", ""), "solo");
+		snprintf(ret, room, "%s", vm->guard.refusal);
+		daemon_unlock(d);
+	} while (!begun && clock_now_ns() < deadline);
+	return !begun && ret[0];
+}
+
+static void give_up(struct daemon *d, struct vm *vm)
+{
+	cleanup_json struct json_object *o = json_object_new_object(), *answer = NULL;
+
+	json_add_string(o, "verb", "unprotect");
+	json_add_bool(o, "force", false);
+	json_add_string(o, "reason", "refused by the backup");
+	if (!guard_call(d, vm->name, o, ORDER_NS, &answer, NULL) && json_flag(answer, "ok"))
+		process_wait(&vm->guard.process, clock_now_ns() + END_NS);
+	guard_end(d, vm);
+}
+
 void verb_protect(struct daemon *d, struct json_object *request, struct verb_reply *reply)
 {
 	struct vm *vm = verb_find_vm(d, request, reply);
 	const struct conf_peer *peer = vm ? find_host(d, request, reply) : NULL;
 	struct conf_protection protection;
 	struct guard_start s = { .primary = true, .protection = &protection, .listen_fd = -1 };
+	char refusal[220];
 	struct reason why;
 
 	if (!peer || !may_protect(d, vm, reply))
@@ -118,6 +151,11 @@ void verb_protect(struct daemon *d, struct json_object *request, struct verb_rep
 		return;
 	}
 	events_add(d, vm->name, "protect", "protection to %s asked for", peer->name);
+	if (!is_refused(d, vm, refusal, sizeof(refusal)))
+		return;
+	give_up(d, vm);
+	verb_refuse(reply, "refused", "%s cannot be the backup: %s", peer->name, refusal);
+	events_add(d, vm->name, "protect.refused", "%s", refusal);
 }
 
 static bool is_guarded(struct vm *vm, struct verb_reply *reply)

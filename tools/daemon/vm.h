@@ -31,6 +31,7 @@ struct guard {
 	struct json_object *status; /* what it said last, or NULL; under the lock */
 	uint64_t status_at_ns;
 	char trouble[200]; /* why it does not run, for status */
+	char refusal[220]; /* what the other host said last to "prepare", or why it could not */
 
 	struct ipc *poll, *stream;
 	sd_event_source *poll_source, *stream_source;
