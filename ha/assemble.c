@@ -179,7 +179,7 @@ static int take(struct assembler *a, const struct message *m, struct refusal *wh
 	int r;
 
 	if (!frame_is_data(m->type) && m->type != PROTO_EPOCH_END &&
-	    m->type != PROTO_HASH_REQUEST)
+	    m->type != PROTO_HASH)
 		return refusal_set(why, PROTO_UNEXPECTED, "%s on the bulk connection",
 				   proto_type_name(m->type));
 	r = begin(a, m->epoch, why);
@@ -191,7 +191,7 @@ static int take(struct assembler *a, const struct message *m, struct refusal *wh
 		return state_assembly_add(&a->epoch->state, m, why);
 	if (m->type == PROTO_EPOCH_END)
 		return take_end(a, m, why);
-	if (m->type == PROTO_HASH_REQUEST) {
+	if (m->type == PROTO_HASH) {
 		a->epoch->hashed = true;
 		a->epoch->memory_hash = m->hash.hash;
 		return 0;

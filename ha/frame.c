@@ -82,7 +82,6 @@ static const char *const type_names[] = {
 	[PROTO_HELLO] = "HELLO",
 	[PROTO_WELCOME] = "WELCOME",
 	[PROTO_REFUSE] = "REFUSE",
-	[PROTO_CONFIG] = "CONFIG",
 	[PROTO_PAGES] = "PAGES",
 	[PROTO_DISK_DATA] = "DISK_DATA",
 	[PROTO_DISK_WRITE] = "DISK_WRITE",
@@ -92,7 +91,6 @@ static const char *const type_names[] = {
 	[PROTO_STATE] = "STATE",
 	[PROTO_EPOCH_END] = "EPOCH_END",
 	[PROTO_ACK] = "ACK",
-	[PROTO_COMMITTED] = "COMMITTED",
 	[PROTO_HEARTBEAT] = "HEARTBEAT",
 	[PROTO_HEARTBEAT_REPLY] = "HEARTBEAT_REPLY",
 	[PROTO_HANDOVER] = "HANDOVER",
@@ -100,8 +98,7 @@ static const char *const type_names[] = {
 	[PROTO_LEAVE] = "LEAVE",
 	[PROTO_YIELD] = "YIELD",
 	[PROTO_YIELD_REQUEST] = "YIELD_REQUEST",
-	[PROTO_HASH_REQUEST] = "HASH_REQUEST",
-	[PROTO_HASH_REPLY] = "HASH_REPLY",
+	[PROTO_HASH] = "HASH",
 };
 
 static bool type_known(unsigned type)

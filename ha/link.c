@@ -33,7 +33,6 @@ static bool read_words(const struct message *m, struct letter *l)
 		break;
 	case PROTO_HELLO:
 	case PROTO_WELCOME:
-	case PROTO_CONFIG:
 	case PROTO_PAGES:
 	case PROTO_DISK_DATA:
 	case PROTO_DISK_WRITE:
@@ -43,12 +42,10 @@ static bool read_words(const struct message *m, struct letter *l)
 	case PROTO_STATE:
 	case PROTO_EPOCH_END:
 	case PROTO_ACK:
-	case PROTO_COMMITTED:
 	case PROTO_HEARTBEAT:
 	case PROTO_HEARTBEAT_REPLY:
 	case PROTO_BYE:
-	case PROTO_HASH_REQUEST:
-	case PROTO_HASH_REPLY:
+	case PROTO_HASH:
 		return false;
 	}
 	message_text(m, text, sizeof(text));

@@ -155,11 +155,6 @@ static void wire_fields(struct wire *w, struct message *m)
 		wire_u64(w, &m->ack.epoch);
 		wire_u64(w, &m->ack.digest);
 		break;
-	case PROTO_COMMITTED:
-		wire_u64(w, &m->committed.epoch);
-		wire_u64(w, &m->committed.age_ns);
-		wire_u64(w, &m->committed.waiting_bytes);
-		break;
 	case PROTO_HEARTBEAT:
 		wire_u64(w, &m->heartbeat.sent_ns);
 		wire_u64(w, &m->heartbeat.committed_epoch);
@@ -179,12 +174,10 @@ static void wire_fields(struct wire *w, struct message *m)
 	case PROTO_YIELD_REQUEST:
 		wire_u16(w, &m->bye.code);
 		break;
-	case PROTO_HASH_REQUEST:
-	case PROTO_HASH_REPLY:
+	case PROTO_HASH:
 		wire_u64(w, &m->hash.epoch);
 		wire_u64(w, &m->hash.hash);
 		break;
-	case PROTO_CONFIG:
 	case PROTO_PAGES:
 		break;
 	}
@@ -281,7 +274,6 @@ static uint32_t tail_limit(uint16_t type)
 	case PROTO_YIELD:
 	case PROTO_YIELD_REQUEST:
 		return PROTO_TEXT_MAX;
-	case PROTO_CONFIG:
 	case PROTO_PAGES:
 	case PROTO_DISK_DATA:
 	case PROTO_DISK_WRITE:
@@ -294,11 +286,9 @@ static uint32_t tail_limit(uint16_t type)
 	case PROTO_DISK_ZEROES:
 	case PROTO_EPOCH_END:
 	case PROTO_ACK:
-	case PROTO_COMMITTED:
 	case PROTO_HEARTBEAT:
 	case PROTO_HEARTBEAT_REPLY:
-	case PROTO_HASH_REQUEST:
-	case PROTO_HASH_REPLY:
+	case PROTO_HASH:
 		return 0;
 	}
 	return 0;

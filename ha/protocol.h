@@ -58,7 +58,6 @@ enum proto_type {
 	PROTO_HELLO = 1,	    /* P  first frame of a connection; session seed 0 */
 	PROTO_WELCOME = 2,	    /* B  its answer; session seed 0 */
 	PROTO_REFUSE = 3,	    /* B  instead of WELCOME, or at any time; then the end */
-	PROTO_CONFIG = 4,	    /* P  VM configuration */
 	PROTO_PAGES = 16,	    /* P  data */
 	PROTO_DISK_DATA = 17,	    /* P  data: initial copy or resync of a region */
 	PROTO_DISK_WRITE = 18,	    /* P  data */
@@ -68,7 +67,6 @@ enum proto_type {
 	PROTO_STATE = 22,	    /* P  data: processors and devices, opaque */
 	PROTO_EPOCH_END = 23,	    /* P  the epoch is complete; counts and digest */
 	PROTO_ACK = 32,		    /* B  the whole epoch is held in memory (P1) */
-	PROTO_COMMITTED = 33,	    /* B  the epoch is what the backup would run (P2) */
 	PROTO_HEARTBEAT = 48,	    /* P  on heart */
 	PROTO_HEARTBEAT_REPLY = 49, /* B  on heart */
 	PROTO_HANDOVER = 50,	    /* B  the solo right goes to the primary */
@@ -76,8 +74,7 @@ enum proto_type {
 	PROTO_LEAVE = 52,	    /* P  asks for a hand-over: unprotect, or it cannot go on */
 	PROTO_YIELD = 53,	    /* P  has stopped its VM for good: take over at once */
 	PROTO_YIELD_REQUEST = 54,   /* B  its operator asks for that */
-	PROTO_HASH_REQUEST = 64,    /* P  memory oracle; before EPOCH_END of its epoch */
-	PROTO_HASH_REPLY = 65,	    /* B */
+	PROTO_HASH = 64,    /* P  memory oracle; before EPOCH_END of its epoch */
 };
 
 enum proto_kind {
@@ -87,8 +84,7 @@ enum proto_kind {
 
 /* HELLO.features, WELCOME.features: offered, and chosen out of the offer. */
 #define PROTO_FEATURE_DELTA  UINT64_C(1) /* delta records in PAGES */
-#define PROTO_FEATURE_HASH   UINT64_C(2) /* the memory oracle */
-#define PROTO_FEATURES_KNOWN (PROTO_FEATURE_DELTA | PROTO_FEATURE_HASH)
+#define PROTO_FEATURES_KNOWN PROTO_FEATURE_DELTA
 
 /* HELLO.codecs is a set of bits `1 << codec`; every peer has CODEC_NONE. */
 
@@ -160,13 +156,6 @@ struct proto_ack {
 	uint64_t digest;
 };
 
-/* COMMITTED: u64 epoch, u64 age_ns since EPOCH_END arrived, u64 bytes waiting to be applied. */
-struct proto_committed {
-	uint64_t epoch;
-	uint64_t age_ns;
-	uint64_t waiting_bytes;
-};
-
 #define PROTO_NO_EPOCH UINT64_MAX /* "none yet" where an epoch is reported */
 
 /* HEARTBEAT: u64 sent_ns, u64 committed_epoch, u64 age_ns, u8 active. */
@@ -197,8 +186,8 @@ struct proto_bye {
 	uint16_t code;
 };
 
-/* HASH_REQUEST, HASH_REPLY: u64 epoch, u64 hash: XXH3-64, seed 0, of all guest memory at the
- * end of that epoch, in the order of guest frame numbers: the primary's, the backup's. */
+/* HASH: u64 epoch, u64 hash: XXH3-64, seed 0, of all guest memory at the end of that epoch, in
+ * the order of guest frame numbers. The backup compares it with its own once it has committed. */
 struct proto_hash {
 	uint64_t epoch;
 	uint64_t hash;

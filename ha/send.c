@@ -155,7 +155,7 @@ static int send_state(struct sender *s, const struct stage_slot *slot)
 static int send_hash(struct sender *s, const struct stage_slot *slot)
 {
 	struct message m = {
-		.type = PROTO_HASH_REQUEST,
+		.type = PROTO_HASH,
 		.hash = { .epoch = slot->epoch, .hash = slot->memory_hash },
 	};
 

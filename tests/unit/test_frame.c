@@ -392,9 +392,6 @@ static struct message sample(uint16_t type)
 	case PROTO_ACK:
 		m.ack = (struct proto_ack){ .epoch = 5, .digest = 6 };
 		break;
-	case PROTO_COMMITTED:
-		m.committed = (struct proto_committed){ 5, 6, 7 };
-		break;
 	case PROTO_HEARTBEAT:
 		m.heartbeat = (struct proto_heartbeat){ 1, PROTO_NO_EPOCH, 3, 1 };
 		break;
@@ -410,11 +407,9 @@ static struct message sample(uint16_t type)
 	case PROTO_YIELD_REQUEST:
 		m.bye.code = 25;
 		break;
-	case PROTO_HASH_REQUEST:
-	case PROTO_HASH_REPLY:
+	case PROTO_HASH:
 		m.hash.epoch = 77;
 		break;
-	case PROTO_CONFIG:
 	case PROTO_PAGES:
 		m.tail = "{}";
 		m.tail_len = 2;
@@ -427,7 +422,7 @@ static struct message sample(uint16_t type)
 
 static bool ends_in_free_bytes(uint16_t type)
 {
-	return type == PROTO_CONFIG || type == PROTO_PAGES || type == PROTO_REFUSE ||
+	return type == PROTO_PAGES || type == PROTO_REFUSE ||
 	       (type >= PROTO_HANDOVER && type <= PROTO_YIELD_REQUEST);
 }
 

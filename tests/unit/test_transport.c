@@ -233,13 +233,16 @@ static struct message a_welcome(void)
 					      .epoch_limit = 1 << 19 } };
 }
 
-static int greet(struct ends *e, const struct message *answer, struct message *ret)
+static int greet_with(struct ends *e, uint64_t features, const struct message *answer,
+		      struct message *ret)
 {
 	struct answerer a = { .e = e, .answer = *answer };
 	struct proto_hello h = a_hello();
 	pthread_t t;
 	void *bad;
 	int r;
+
+	h.features = features;
 
 	pthread_create(&t, NULL, answer_hello, &a);
 	r = transport_greet(e->near, &h, ret, &e->near_why);
@@ -249,6 +252,11 @@ static int greet(struct ends *e, const struct message *answer, struct message *r
 	assert_null(bad);
 	assert_string_equal(a.heard.vm, "db");
 	return r;
+}
+
+static int greet(struct ends *e, const struct message *answer, struct message *ret)
+{
+	return greet_with(e, PROTO_FEATURE_DELTA, answer, ret);
 }
 
 static void test_greet(void **state)
@@ -274,14 +282,15 @@ static void test_greet(void **state)
 static void test_bad_choices(void **state)
 {
 	static const struct {
+		uint64_t offered;
 		struct proto_welcome w;
 		enum proto_code code;
 	} table[] = {
-		{ { 1, 1, 1, 78, 6, 1 }, PROTO_BAD_SESSION },
-		{ { 1, 3, 1, 77, 6, 1 }, PROTO_BAD_HELLO },
-		{ { 1, 1, 2, 77, 6, 1 }, PROTO_BAD_CODEC },
-		{ { 1, 1, 1, 77, 4, 1 }, PROTO_STALE_GENERATION },
-		{ { 1, 1, 1, 77, 6, 1 << 21 }, PROTO_BAD_HELLO },
+		{ 1, { 1, 1, 1, 78, 6, 1 }, PROTO_BAD_SESSION },
+		{ 0, { 1, 1, 1, 77, 6, 1 }, PROTO_BAD_HELLO },
+		{ 1, { 1, 1, 2, 77, 6, 1 }, PROTO_BAD_CODEC },
+		{ 1, { 1, 1, 1, 77, 4, 1 }, PROTO_STALE_GENERATION },
+		{ 1, { 1, 1, 1, 77, 6, 1 << 21 }, PROTO_BAD_HELLO },
 	};
 
 	(void)state;
@@ -290,7 +299,7 @@ static void test_bad_choices(void **state)
 		struct message w = a_welcome(), m;
 
 		w.welcome = table[i].w;
-		assert_true(greet(&e, &w, &m) < 0);
+		assert_true(greet_with(&e, table[i].offered, &w, &m) < 0);
 		expect_code(&e.near_why, table[i].code);
 		close_ends(&e);
 	}
