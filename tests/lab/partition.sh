@@ -1,0 +1,53 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# timeout: 300
+#
+# Partition: the replication link is cut under load. The primary stalls and says so, the
+# backup takes over, and from that moment on no frame of the old VM leaves host a (P3).
+# When the link heals, the old VM stops for good, and a restart of polluxd changes nothing.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+export LAB_NAME=pollux-partition
+. tests/lab/common.sh partition
+lab_begin
+
+say "a VM under load, protected"
+vm_start a
+vm_protect a b
+vm_capture_start a
+vm_capture_start b
+client_begin
+
+say "the replication link is cut"
+lab cut repl
+vm_becomes a '.protected == false and .state == "stalled"'
+say "a says: $(vm_get a .word)"
+until_true "$TAKEOVER_LIMIT" vm_was_taken_over b || fail "b did not take over"
+client_goes_on "after the partition"
+
+say "the link heals"
+lab heal repl
+until_true "$LIMIT" runs_not a pollux-vmm || fail "the old VM still runs on a: $(vm_get a .word)"
+client_goes_on "after the link healed"
+event_comes a 'stopped: generation [0-9]+ runs elsewhere'
+say "a says: $(on a pollux events | grep -m1 'runs elsewhere')"
+! runs a pollux-vmm || fail "the old VM was started again on a"
+daemon_again a
+! runs a pollux-vmm || fail "polluxd on a started the old VM again"
+
+say "the captures"
+a_pcap=$(lab capture stop lan-a)
+b_pcap=$(lab capture stop lan-b)
+vm_frames "$a_pcap" >"$WORK/lan-a"
+vm_frames "$b_pcap" >"$WORK/lan-b"
+announced=$(grep -m1 -E 'ARP' "$WORK/lan-b" | cut -d' ' -f1)
+first=$(head -n 1 "$WORK/lan-b" | cut -d' ' -f1)
+last=$(tail -n 1 "$WORK/lan-a" | cut -d' ' -f1)
+[ -n "$announced" ] || fail "b announced nothing"
+[ -n "$last" ] || fail "the capture on lan-a saw nothing at all"
+say "last frame of the VM from a: $last; first from b: $first; announced: $announced"
+say "takeover as b tells it: $(on b pollux events | grep -m1 takeover || true)"
+awk -v last="$last" -v first="$first" 'BEGIN { exit !(last < first) }' ||
+	fail "host a sent as the VM after b had taken over"
+
+client_accounts
