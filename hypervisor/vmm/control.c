@@ -94,8 +94,7 @@ static ssize_t receive(struct connection *c)
 	return n;
 }
 
-/* A client that does not fetch its replies blocks its own connection only, and not for
- * ever: the server's end shuts the socket down. */
+/* A client that does not fetch its replies loses its connection; nobody waits for it. */
 static bool reply(struct connection *c, size_t len, const int *fds, size_t nr_fds)
 {
 	struct iovec iov = { .iov_base = c->out, .iov_len = len };
@@ -117,7 +116,7 @@ static bool reply(struct connection *c, size_t len, const int *fds, size_t nr_fd
 		memcpy(CMSG_DATA(header), fds, sizeof(int) * nr_fds);
 	}
 	do
-		n = sendmsg(c->fd, &msg, MSG_NOSIGNAL);
+		n = sendmsg(c->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
 	while (n < 0 && errno == EINTR);
 	return n == (ssize_t)len;
 }
@@ -352,7 +351,7 @@ void control_server_close(struct control_server *server)
 		pthread_mutex_lock(&server->lock);
 		used = c->fd >= 0 || c->ended;
 		if (c->fd >= 0)
-			shutdown(c->fd, SHUT_RDWR);
+			shutdown(c->fd, SHUT_RD); /* the last reply still goes out */
 		pthread_mutex_unlock(&server->lock);
 		if (used)
 			pthread_join(c->thread, NULL);

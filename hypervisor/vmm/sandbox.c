@@ -150,8 +150,12 @@ static int filter_calls(struct reason *why)
 
 int sandbox_enter(struct reason *why)
 {
-	int err = drop_user(why);
+	int err, parent_death = 0;
 
+	/* Changing the user makes the kernel forget what a test's parent has asked for. */
+	prctl(PR_GET_PDEATHSIG, &parent_death);
+	err = drop_user(why);
+	prctl(PR_SET_PDEATHSIG, parent_death);
 	if (err)
 		return err;
 	err = drop_capabilities();
