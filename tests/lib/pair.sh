@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+# Sourced by tests of two hosts, a and b, on one machine: the real polluxd, pollux-vmm and
+# pollux-ha over loopback and TLS, and the guest that counts (tests/kvm/tiny.S).
+
+[ -c /dev/kvm ] && [ -r /dev/kvm ] || { echo "no /dev/kvm"; exit 77; }
+. tests/lib/tools.sh
+O=$(realpath "$O") BIN=$O/bin
+export POLLUX_LIBEXEC=$BIN
+
+cat >"$T/tiny.cfg" <<CFG
+name = "tiny"
+uuid = "0e4f6d0a-2b53-4b0c-9f0f-6f1f52a1c001"
+kernel = "$O/tests/kvm/tiny"
+memory = 64
+vcpus = 1
+CFG
+
+status() { on "$1" status tiny --format json | jq -r ".vms[0]$2"; }
+serial() { cat "$T/$1"/run/vm/*/serial.log 2>/dev/null; }
+
+# until_true SECONDS COMMAND...
+until_true()
+{
+	local limit=$((SECONDS + $1))
+	shift
+	until "$@"; do
+		[ $SECONDS -lt $limit ] || return 1
+		sleep 0.1
+	done
+}
+
+# make_pair LINE...: folders of both hosts; the lines go into [protection].
+make_pair()
+{
+	local host
+	for host in a b; do
+		make_host $host $([ $host = a ] && echo 1 || echo 2)
+		printf '%s\n' '[protection]' "$@" >>"$T/$host/pollux.conf"
+	done
+}
+start_host() { POLLUX_RUN_DIR=$T/$1/run start "$1"; }
+
+# pids_of HOST polluxd|vmm|ha|all: of what runs there for tiny.
+pids_of()
+{
+	case $2 in
+	polluxd) cat "$T/$1/daemon.pid" ;;
+	vmm) pid_in <(cat "$T/$1"/run/vm/*/vm.json) ;;
+	ha) pid_in "$T/$1/run/ha/tiny.run" ;;
+	all) pids_of "$1" polluxd; pids_of "$1" ha; pids_of "$1" vmm ;;
+	esac 2>/dev/null
+}
+# cut_off HOST WHAT: kills it at once, as if it had never been able to say a word.
+cut_off() { kill -9 $(pids_of "$1" "$2") 2>/dev/null; }
