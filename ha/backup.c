@@ -310,6 +310,19 @@ static bool vm_has_ended(struct backup *b)
 	       info.domid != b->platform.domid || info.shutdown;
 }
 
+/* Its memory is mapped here and goes on taking epochs, but nothing could run them (P5). */
+static void vm_ended(struct engine *e)
+{
+	struct role_event ev = { .kind = ROLE_EV_LOCAL_FAILURE, .why = ROLE_WHY_LOCAL_ERROR };
+
+	if (e->role.state == ROLE_ACTIVE) {
+		engine_finish(e);
+		return;
+	}
+	engine_event(e, "failed", "the standby's process is gone");
+	engine_feed(e, &ev);
+}
+
 static uint64_t tick(struct engine *e, uint64_t now_ns)
 {
 	struct backup *b = e->side;
@@ -320,12 +333,12 @@ static uint64_t tick(struct engine *e, uint64_t now_ns)
 		engine_finish(e);
 		return UINT64_MAX;
 	}
-	if (e->role.state != ROLE_ACTIVE)
+	if (b->standby_gone && e->role.state != ROLE_ACTIVE)
 		return UINT64_MAX;
 	if (now_ns >= b->looked_ns + LOOK_AT_VM_NS) {
 		b->looked_ns = now_ns;
 		if (vm_has_ended(b))
-			engine_finish(e);
+			vm_ended(e);
 	}
 	return b->looked_ns + LOOK_AT_VM_NS;
 }

@@ -309,17 +309,48 @@ static void vm_ended(struct engine *e)
 		engine_finish(e);
 }
 
-static uint64_t look_at_vm(struct engine *e, uint64_t now_ns)
+/* Not shut down but gone, with its process. Who holds its last epoch goes on from there:
+ * told so where that can be, else by our silence. To take leave would destroy it. */
+static void vm_lost(struct engine *e)
+{
+	struct primary *p = e->side;
+	struct role_event ev = { .kind = ROLE_EV_OP_FAILOVER };
+
+	if (role_may_run_solo(&e->role)) {
+		vm_ended(e);
+		return;
+	}
+	p->ended = true;
+	engine_event(e, "vm-lost", "the VM's process is gone: the backup is to go on");
+	if (engine_feed(e, &ev))
+		engine_finish(e);
+}
+
+bool primary_look_at_vm(struct engine *e)
 {
 	struct primary *p = e->side;
 	xc_dominfo_t info;
 
-	if (p->ended || now_ns < p->looked_ns + LOOK_AT_VM_NS)
-		return p->ended ? UINT64_MAX : p->looked_ns + LOOK_AT_VM_NS;
-	p->looked_ns = now_ns;
+	if (p->ended)
+		return false;
 	if (xc_domain_getinfo(p->platform.xch, p->platform.domid, 1, &info) != 1 ||
-	    info.domid != p->platform.domid || info.shutdown)
+	    info.domid != p->platform.domid)
+		vm_lost(e);
+	else if (info.shutdown)
 		vm_ended(e);
+	return !p->ended;
+}
+
+static uint64_t look_at_vm(struct engine *e, uint64_t now_ns)
+{
+	struct primary *p = e->side;
+
+	if (p->ended)
+		return UINT64_MAX;
+	if (now_ns >= p->looked_ns + LOOK_AT_VM_NS) {
+		p->looked_ns = now_ns;
+		primary_look_at_vm(e);
+	}
 	return p->looked_ns + LOOK_AT_VM_NS;
 }
 

@@ -62,6 +62,9 @@ struct primary {
 	bool ended;	     /* the VM was shut down or destroyed */
 };
 
+/* primary.c. False: the VM does not run here any more, and what follows from that was done. */
+bool primary_look_at_vm(struct engine *e);
+
 /* primary_copy.c */
 int primary_connected(struct engine *e);
 void primary_begin_copy(struct engine *e);

@@ -37,14 +37,15 @@ static void fail(struct engine *e, const char *what, int err)
 	struct role_event ev = { .kind = ROLE_EV_LOCAL_FAILURE, .why = ROLE_WHY_LOCAL_ERROR };
 
 	engine_event(e, "failed", "%s: %s", what, strerror(-err));
-	engine_feed(e, &ev);
+	if (primary_look_at_vm(e))
+		engine_feed(e, &ev);
 }
 
 static void checkpoint(struct engine *e, const struct epoch_actions *a)
 {
 	struct primary *p = e->side;
 	struct stage_slot *slot = &p->stage.slot[a->slot];
-	struct capture_steps steps;
+	struct capture_steps steps = { 0 };
 	struct epoch_event ev = { .kind = EPOCH_EV_CAPTURED, .epoch = a->epoch };
 	uint64_t boundary_ns;
 	int r;
