@@ -19,7 +19,7 @@ N=${N:-6} SEED=${SEED:-1}
 RANDOM=$SEED
 
 SCENES=(copying protected failover return takeover)
-VICTIMS=(a:ha a:vmm a:polluxd a:all b:ha b:vmm b:polluxd b:all)
+VICTIMS=(a:ha a:vmm a:polluxd a:all b:ha b:vmm b:polluxd b:standby b:all)
 FAULTS=(record.rename:1:exit record.dirsync:1:exit assemble.end:2:exit commit.begin:3:exit
 	commit.state:3:exit commit.begin:3:once takeover.load:1:exit takeover.load:1:once
 	record.write:1:once)
@@ -80,6 +80,7 @@ revive()
 }
 
 protected() { [ "$(status a .protected)" = true ]; }
+unprotected() { ! protected; }
 await_protected()
 {
 	until_true 20 protected || fail "$what: never protected: $(status a .word) $(cat "$T/protect.out")"
@@ -157,6 +158,9 @@ scene()
 	esac
 	sleep "$pause"
 	cut_off "$host" "$part"
+	if [ "$2" = b:standby ] && [ "$1" = protected ]; then
+		until_true 4 unprotected || fail "$what: still protected by a dead standby"
+	fi
 	sleep 0.7
 	revive
 	settle

@@ -40,13 +40,15 @@ make_pair()
 }
 start_host() { POLLUX_RUN_DIR=$T/$1/run start "$1"; }
 
-# pids_of HOST polluxd|vmm|ha|all: of what runs there for tiny.
+# pids_of HOST polluxd|vmm|ha|standby|all: of what runs there for tiny. `standby` leaves the
+# engine alone, and nobody who would notice.
 pids_of()
 {
 	case $2 in
 	polluxd) cat "$T/$1/daemon.pid" ;;
 	vmm) pid_in <(cat "$T/$1"/run/vm/*/vm.json) ;;
 	ha) pid_in "$T/$1/run/ha/tiny.run" ;;
+	standby) pids_of "$1" polluxd; pids_of "$1" vmm ;;
 	all) pids_of "$1" polluxd; pids_of "$1" ha; pids_of "$1" vmm ;;
 	esac 2>/dev/null
 }
