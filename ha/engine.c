@@ -10,6 +10,7 @@
 #include "base/blackbox.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/urgent.h"
 #include "ha/local.h"
 #include "ha/record.h"
 #include "ha/tls.h"
@@ -287,6 +288,7 @@ int engine_run(const struct settings *settings, struct reason *why)
 	r = e.ops->open(&e, why);
 	if (r)
 		goto out;
+	urgent_thread();
 	engine_feed(&e, &start);
 	tick(&e);
 	r = sd_event_loop(e.loop);

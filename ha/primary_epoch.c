@@ -54,6 +54,8 @@ static void checkpoint(struct engine *e, const struct epoch_actions *a)
 	sender_cut(p->sender);
 	r = capture_epoch(&p->capture, a->epoch, &p->stage, slot, &steps);
 	blackbox_record("capture", a->epoch, steps.pause);
+	blackbox_record(".dirty", steps.stop, steps.dirty);
+	blackbox_record(".copy", steps.state, steps.copy);
 	if (!r) {
 		sender_epoch(p->sender, slot);
 		stats_pause(&e->stats, &steps);
@@ -63,11 +65,11 @@ static void checkpoint(struct engine *e, const struct epoch_actions *a)
 		ev.kind = EPOCH_EV_TOO_LARGE;
 		boundary_ns = clock_now_ns();
 	}
-	ev.dirty = r && r != -E2BIG ? 0 : steps.nr_dirty;
 	if (r && r != -E2BIG) {
 		fail(e, "the checkpoint failed", r);
 		return;
 	}
+	ev.dirty = steps.nr_dirty;
 	primary_epoch_feed(e, &ev, boundary_ns);
 }
 
@@ -105,6 +107,14 @@ void primary_round_sent(struct engine *e)
 	primary_epoch_feed(e, &ev, clock_now_ns());
 }
 
+/* At once: the engine may not live to the end of the period. */
+static void end_throttle(struct primary *p)
+{
+	if (p->throttled)
+		xc_domain_unpause(p->platform.xch, p->platform.domid);
+	p->throttled = false;
+}
+
 int primary_epoch_feed(struct engine *e, const struct epoch_event *ev, uint64_t now_ns)
 {
 	struct primary *p = e->side;
@@ -116,8 +126,11 @@ int primary_epoch_feed(struct engine *e, const struct epoch_event *ev, uint64_t 
 		xc_domain_pause(p->platform.xch, p->platform.domid);
 	if (a.set & EPOCH_DO_RESUME)
 		xc_domain_unpause(p->platform.xch, p->platform.domid);
-	if (a.set & EPOCH_DO_THROTTLE)
+	if (a.set & EPOCH_DO_THROTTLE) {
 		p->throttle_ns = now_ns;
+		if (!a.throttle)
+			end_throttle(p);
+	}
 	if (a.set & EPOCH_DO_CHECKPOINT)
 		checkpoint(e, &a);
 	else if (a.set & EPOCH_DO_ROUND)
@@ -181,18 +194,17 @@ static uint64_t throttle_tick(struct engine *e, uint64_t now_ns)
 	struct primary *p = e->side;
 	uint64_t stopped = THROTTLE_PERIOD_NS * p->epoch.throttle / 100;
 
-	if (!p->throttled && !p->epoch.throttle)
+	if (!p->epoch.throttle)
 		return UINT64_MAX;
 	if (now_ns < p->throttle_ns)
 		return p->throttle_ns;
 	if (p->throttled) {
-		xc_domain_unpause(p->platform.xch, p->platform.domid);
+		end_throttle(p);
 		p->throttle_ns = now_ns + THROTTLE_PERIOD_NS - stopped;
 	} else {
-		xc_domain_pause(p->platform.xch, p->platform.domid);
+		p->throttled = !xc_domain_pause(p->platform.xch, p->platform.domid);
 		p->throttle_ns = now_ns + stopped;
 	}
-	p->throttled = !p->throttled;
 	return p->throttle_ns;
 }
 

@@ -2,14 +2,12 @@
 #include "hypervisor/control/control.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
 #include "base/clock.h"
 
-#define SPIN_NS (500 * NS_PER_US)
 
 struct control {
 	int fd;
@@ -96,20 +94,6 @@ static size_t take_fds(struct msghdr *msg, int fds[CONTROL_MAX_FDS])
 	return n;
 }
 
-/*
- * Most calls are answered within microseconds, and those between pause and resume are what
- * the guest waits for: look out for the reply before sleeping. Others get the processor.
- */
-static void spin_readable(int fd)
-{
-	uint64_t end = clock_now_ns() + SPIN_NS;
-	uint8_t byte;
-
-	while (recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN &&
-	       clock_now_ns() < end)
-		sched_yield();
-}
-
 static int receive_reply(struct control *c, size_t *ret_len, int fds[CONTROL_MAX_FDS],
 			 size_t *ret_nr_fds)
 {
@@ -126,7 +110,6 @@ static int receive_reply(struct control *c, size_t *ret_len, int fds[CONTROL_MAX
 	};
 	ssize_t n;
 
-	spin_readable(c->fd);
 	do
 		n = recvmsg(c->fd, &msg, MSG_CMSG_CLOEXEC);
 	while (n < 0 && errno == EINTR);

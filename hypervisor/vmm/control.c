@@ -3,7 +3,6 @@
 
 #include <poll.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -12,12 +11,10 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/urgent.h"
 #include "hypervisor/vmm/control_ops.h"
 #include "hypervisor/vmm/run.h"
 #include "hypervisor/vmm/vm.h"
-
-/* How long a connection looks out for the next request of a pause before it sleeps. */
-#define SPIN_NS (2 * NS_PER_MS)
 
 struct connection {
 	struct control_server *server;
@@ -57,16 +54,6 @@ static void drop_fds(struct msghdr *msg)
 	}
 }
 
-static void spin_readable(int fd)
-{
-	uint64_t end = clock_now_ns() + SPIN_NS;
-	uint8_t byte;
-
-	while (recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN &&
-	       clock_now_ns() < end)
-		sched_yield();
-}
-
 static ssize_t receive(struct connection *c)
 {
 	struct iovec iov = { .iov_base = c->in, .iov_len = sizeof(c->in) };
@@ -82,10 +69,6 @@ static ssize_t receive(struct connection *c)
 	};
 	ssize_t n;
 
-	/* While the guest stands still the next request follows at once, and every wake-up
-	 * that is spared shortens the pause. */
-	if (run_is_paused(c->server->vm))
-		spin_readable(c->fd);
 	do
 		n = recvmsg(c->fd, &msg, MSG_CMSG_CLOEXEC);
 	while (n < 0 && errno == EINTR);
@@ -200,6 +183,7 @@ static void *connection_thread(void *arg)
 	bool alive = true;
 
 	pthread_setname_np(pthread_self(), "control");
+	urgent_thread();
 	while (alive) {
 		ssize_t n = receive(c);
 		struct cursor in = cursor_over(c->in, n > 0 ? (size_t)n : 0);

@@ -3,7 +3,6 @@
 
 #include <linux/kvm.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -18,8 +17,6 @@
 
 /* Guests look for lost time after a pause of seconds; shorter ones need no excuse. */
 #define EXCUSE_AFTER_NS NS_PER_S
-/* How long a pause looks out for parked processors before it sleeps. */
-#define SPIN_NS (500 * NS_PER_US)
 
 struct run {
 	struct vm *vm;
@@ -117,25 +114,9 @@ static void hold(struct run *run)
 		vcpu_kick(&run->vm->vcpu[i]);
 }
 
-/*
- * A processor comes out of the guest within microseconds, less than it takes to sleep and
- * be woken; so look for that long before sleeping. The lock is free meanwhile.
- */
-static void spin_until_parked(struct run *run)
-{
-	uint64_t end = clock_now_ns() + SPIN_NS;
-
-	pthread_mutex_unlock(&run->lock);
-	while (__atomic_load_n(&run->running, __ATOMIC_ACQUIRE) > 0 && clock_now_ns() < end)
-		sched_yield();
-	pthread_mutex_lock(&run->lock);
-}
-
 /* Someone else may end the last hold while we wait: then there is nothing to wait for. */
 static void wait_halted(struct run *run)
 {
-	if (run->running > 0)
-		spin_until_parked(run);
 	while (run->running > 0 && run->halts > 0 && !run->quit)
 		pthread_cond_wait(&run->parked, &run->lock);
 	if (run->halts > 0 && run->running == 0 && !run->gate_closed) {

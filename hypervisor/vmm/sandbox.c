@@ -10,6 +10,8 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
+#include "base/urgent.h"
+
 #define NOBODY 65534
 
 /*
@@ -73,6 +75,7 @@ static const int allowed[] = {
 	SCMP_SYS(sigaltstack),
 	SCMP_SYS(sched_yield),
 	SCMP_SYS(sched_getaffinity),
+	SCMP_SYS(sched_setscheduler),
 	SCMP_SYS(clock_gettime),
 	SCMP_SYS(clock_nanosleep),
 	SCMP_SYS(nanosleep),
@@ -154,6 +157,7 @@ int sandbox_enter(struct reason *why)
 
 	/* Changing the user makes the kernel forget what a test's parent has asked for. */
 	prctl(PR_GET_PDEATHSIG, &parent_death);
+	urgent_keep_right();
 	err = drop_user(why);
 	prctl(PR_SET_PDEATHSIG, parent_death);
 	if (err)
