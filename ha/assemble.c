@@ -24,11 +24,13 @@ struct assembler {
 	_Atomic uint64_t bytes_raw;
 };
 
-/* The primary did nothing wrong: this host cannot go on. */
+/* The primary did nothing wrong: this host cannot go on. Said in the name of the link: once
+ * that is gone, what is sealed is whole, and a takeover needs no more. */
 static int local_failure(struct assembler *a, int err, enum role_why reason_why,
 			 const struct reason *text, struct refusal *why)
 {
-	struct letter l = { .kind = LETTER_FAILED, .reason_why = reason_why, .why = *text };
+	struct letter l = { .kind = LETTER_FAILED, .session = a->config.session,
+			    .reason_why = reason_why, .why = *text };
 	bool disk = reason_why == ROLE_WHY_DISK_ERROR || reason_why == ROLE_WHY_NO_SPACE;
 
 	if (err == -ECANCELED) {
@@ -83,11 +85,10 @@ static int log_record(struct assembler *a, uint64_t epoch, const struct disk_rec
 {
 	int err = disk_log_append(a->config.log, epoch, r, text);
 
-	if (err == -ENOSPC) {
-		pending_wait_idle(a->config.pending);
-		err = disk_log_append(a->config.log, epoch, r, text);
-	}
-	return err;
+	if (err != -ENOSPC)
+		return err;
+	err = pending_wait_idle(a->config.pending);
+	return err ? err : disk_log_append(a->config.log, epoch, r, text);
 }
 
 static int take_disk(struct assembler *a, const struct message *m, struct refusal *why)

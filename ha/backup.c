@@ -27,6 +27,8 @@ void backup_drop_link(struct engine *e)
 {
 	struct backup *b = e->side;
 
+	if (b->pending)
+		pending_drop_unsealed(b->pending);
 	link_close(b->link);
 	b->link = NULL;
 	accept_close(b->acceptor);

@@ -268,12 +268,17 @@ void pending_release(struct pending *p, struct pending_epoch *e)
 	pthread_mutex_unlock(&p->lock);
 }
 
-void pending_wait_idle(struct pending *p)
+int pending_wait_idle(struct pending *p)
 {
+	int r;
+
 	pthread_mutex_lock(&p->lock);
-	while (find(p, SEALED, 0) || find(p, COMMITTING, 0) || find(p, WHOLE, 0))
+	while (!p->dropped &&
+	       (find(p, SEALED, 0) || find(p, COMMITTING, 0) || find(p, WHOLE, 0)))
 		pthread_cond_wait(&p->changed, &p->lock);
+	r = p->dropped ? -ECANCELED : 0;
 	pthread_mutex_unlock(&p->lock);
+	return r;
 }
 
 struct pending_iter pending_records(const struct pending_epoch *e)

@@ -55,7 +55,8 @@ void pending_complete(struct pending *p, struct pending_epoch *e);
 
 /* Main thread. False: no such whole epoch. */
 bool pending_seal(struct pending *p, uint64_t epoch);
-/* Drops all that is not sealed, and refuses what comes. The receiver has ended or will. */
+/* Drops all that is not sealed, refuses what comes, and wakes a receiver that waits: before it
+ * is joined, for what it waits for may be the main thread's to seal. */
 void pending_drop_unsealed(struct pending *p);
 /* Drops everything, and wakes who waits. */
 void pending_drop_all(struct pending *p);
@@ -63,8 +64,8 @@ void pending_drop_all(struct pending *p);
 /* Commit: waits for the oldest sealed epoch. NULL: none is sealed and none will be. */
 struct pending_epoch *pending_take(struct pending *p);
 void pending_release(struct pending *p, struct pending_epoch *e);
-/* Receiver: waits until every whole epoch is committed or dropped. */
-void pending_wait_idle(struct pending *p);
+/* Receiver: waits until every whole epoch is committed. -ECANCELED: dropped. */
+int pending_wait_idle(struct pending *p);
 
 /* Walks the page records of an epoch in the order of arrival. */
 struct pending_iter {

@@ -127,6 +127,30 @@ static void a_slow_commit_holds_back_the_receiver(void **state)
 	pending_close(p);
 }
 
+static void *wait_idle(void *opaque)
+{
+	return (void *)(intptr_t)pending_wait_idle(opaque);
+}
+
+/* What the receiver waits for is whole and not sealed, and whoever would seal it wants to
+ * join the receiver: letting go must not wait for either. */
+static void a_lost_link_lets_the_receiver_go(void **state)
+{
+	struct pending *p;
+	pthread_t receiver;
+	void *result;
+
+	(void)state;
+	assert_int_equal(pending_open(LIMIT, &p), 0);
+	assert_int_equal(pending_wait_idle(p), 0);
+	arrive(p, 1, 1);
+	assert_int_equal(pthread_create(&receiver, NULL, wait_idle, p), 0);
+	pending_drop_unsealed(p);
+	pthread_join(receiver, &result);
+	assert_int_equal((intptr_t)result, -ECANCELED);
+	pending_close(p);
+}
+
 static void frames_of_two_epochs_do_not_mix(void **state)
 {
 	struct pending *p;
@@ -148,6 +172,7 @@ int main(void)
 		cmocka_unit_test(only_sealed_is_taken),
 		cmocka_unit_test(an_epoch_that_fills_the_bound_is_refused),
 		cmocka_unit_test(a_slow_commit_holds_back_the_receiver),
+		cmocka_unit_test(a_lost_link_lets_the_receiver_go),
 		cmocka_unit_test(frames_of_two_epochs_do_not_mix),
 	};
 
