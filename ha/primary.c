@@ -19,6 +19,7 @@
 #define DIAL_DELAY_MIN_NS NS_PER_S
 #define DIAL_DELAY_MAX_NS (15 * NS_PER_S)
 #define LOOK_AT_VM_NS	  (500 * NS_PER_MS)
+#define LEFT_PAUSES_MAX	  3u /* a checkpoint's, the throttle's, the backpressure's */
 
 /* --- actions ------------------------------------------------------------------------ */
 
@@ -198,13 +199,16 @@ static void prepared(struct engine *e, const struct letter *l)
 		p->next_dial_ns = clock_now_ns() + p->dial_delay_ns;
 }
 
-static void dial_failed(struct engine *e, const struct letter *l)
+static void dial_later(struct primary *p)
 {
-	struct primary *p = e->side;
-
-	engine_event(e, "no-backup", "%s", l->why.text);
 	p->next_dial_ns = clock_now_ns() + p->dial_delay_ns;
 	p->dial_delay_ns = MIN(p->dial_delay_ns * 2, DIAL_DELAY_MAX_NS);
+}
+
+static void dial_failed(struct engine *e, const struct letter *l)
+{
+	engine_event(e, "no-backup", "%s", l->why.text);
+	dial_later(e->side);
 }
 
 static void echoed(struct engine *e, const struct letter *l)
@@ -255,7 +259,9 @@ static void letter(struct engine *e, const struct letter *l)
 			prepared(e, l);
 		else if (l->kind == LETTER_DIAL_FAILED)
 			dial_failed(e, l);
-		else if (!primary_connected(e))
+		else if (primary_connected(e))
+			dial_later(p);
+		else
 			p->dial_delay_ns = DIAL_DELAY_MIN_NS;
 		break;
 	case LETTER_ACK:
@@ -450,6 +456,24 @@ static void count(struct engine *e)
 
 /* --- life --------------------------------------------------------------------------- */
 
+/*
+ * An engine that died between a pause and its end has left the VM stopped, and nobody else
+ * pauses a protected one. Held output and a mirrored disk bind it as before (P1); one that
+ * was stopped for good stays so (P3).
+ */
+static void undo_left_pauses(struct engine *e)
+{
+	struct primary *p = e->side;
+	unsigned int n = 0;
+
+	if (e->role.own.role == RECORD_STOPPED)
+		return;
+	while (n < LEFT_PAUSES_MAX && !xc_domain_unpause(p->platform.xch, p->platform.domid))
+		n++;
+	if (n)
+		engine_event(e, "resumed", "the VM had been left paused %u times", n);
+}
+
 static int open_domain(struct engine *e, struct reason *why)
 {
 	struct primary *p = e->side;
@@ -480,9 +504,12 @@ static int open_domain(struct engine *e, struct reason *why)
 static void primary_close(struct engine *e)
 {
 	struct primary *p = e->side;
+	struct epoch_event stop = { .kind = EPOCH_EV_STOP };
 
 	dial_close(p->dial);
 	ignore_output(p);
+	/* What it has stopped to slow it down runs on; its output stays held as it is (P1). */
+	primary_epoch_feed(e, &stop, clock_now_ns());
 	primary_drop_link(e);
 	/* A held VM stays held, a mirrored disk mirrored: the next engine takes them up. */
 	if (!p->ended)
@@ -517,6 +544,7 @@ static int primary_open(struct engine *e, struct reason *why)
 		r = primary_epoch_open(e);
 	if (r)
 		goto err_close;
+	undo_left_pauses(e);
 	return 0;
 err_close:
 	p->ended = true;
