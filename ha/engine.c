@@ -70,8 +70,10 @@ int engine_feed(struct engine *e, const struct role_event *ev)
 		else if (action != ROLE_DO_PERSIST)
 			e->ops->act(e, action, &a);
 	}
-	/* What waits for the disk comes out of the step that is told that it is there. */
-	if (a.set & ROLE_DO_PERSIST)
+	/* What waits for the disk comes out of the step that is told that it is there. An action
+	 * that failed has fed the role meanwhile: the newest record must be the last written. */
+	if (a.set & ROLE_DO_PERSIST && a.record.role == e->role.own.role &&
+	    a.record.generation == e->role.own.generation)
 		persist(e, &a.record);
 	return r;
 }
