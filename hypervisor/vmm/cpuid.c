@@ -27,7 +27,7 @@ struct mask {
 static const struct mask masks[] = {
 	{ 0x1, 0, ECX, BIT(2) | BIT(3) | BIT(5) | BIT(15) },
 	{ 0x7, 0, EBX, BIT(2) | BIT(12) | BIT(15) | BIT(25) },
-	{ 0x7, 0, ECX, BIT(7) | BIT(30) },
+	{ 0x7, 0, ECX, BIT(7) | BIT(30) | BIT(31) },
 	{ 0x7, 0, EDX, BIT(18) | BIT(19) | BIT(20) | BIT(22) | BIT(24) | BIT(25) },
 	{ 0x7, 1, EAX, BIT(21) },
 	{ 0xd, 0, EAX, BIT(17) | BIT(18) },

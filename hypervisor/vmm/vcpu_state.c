@@ -82,7 +82,7 @@ int vcpu_state_open(int kvm_fd, int vcpu_fd, struct vcpu_saved *ret)
 		try_msr(vcpu_fd, list.index[i], &ret->msrs);
 	for (size_t i = 0; i < ARRAY_SIZE(unlisted); i++)
 		try_msr(vcpu_fd, unlisted[i], &ret->msrs);
-	return 0;
+	return ret->msrs.header.nmsrs < VCPU_MAX_MSRS ? 0 : -E2BIG;
 }
 
 static int msr_deadline(int vcpu_fd, unsigned long request, uint64_t *value)

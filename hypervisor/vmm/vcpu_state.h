@@ -15,7 +15,7 @@
 
 struct state;
 
-#define VCPU_MAX_MSRS	 384u
+#define VCPU_MAX_MSRS	 255u  /* KVM takes no more in one call */
 #define VCPU_XSAVE_BYTES 4096u /* all that exists without AMX, which cpuid.c takes away */
 
 struct vcpu_msrs {
@@ -37,7 +37,8 @@ struct vcpu_saved {
 };
 
 /* Finds the registers that this host's KVM can both give and take, on any one processor.
- * `ret->msrs` then holds their indices, in the order in which they are loaded. */
+ * `ret->msrs` then holds their indices, in the order in which they are loaded. -E2BIG: there
+ * may be more than VCPU_MAX_MSRS. */
 int vcpu_state_open(int kvm_fd, int vcpu_fd, struct vcpu_saved *ret);
 /* The processor does not run, and nothing that it began is unfinished (vcpu.h). */
 int vcpu_state_take(int vcpu_fd, struct vcpu_saved *saved);
