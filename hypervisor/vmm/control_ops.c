@@ -17,6 +17,8 @@
 #include "hypervisor/vmm/virtio_net.h"
 #include "hypervisor/vmm/vm.h"
 
+#define PRESS_WAIT_MS 1000u /* for a paused VM that is told to shut down */
+
 static int refuse(struct control_request *r, int err, const char *text)
 {
 	return reason_set(&r->why, err, "%s", text);
@@ -143,6 +145,20 @@ static int op_unpause(struct control_request *r)
 	return err;
 }
 
+/* A checkpoint's pause is over in milliseconds. False: it lasts, or the VM has ended. */
+static bool await_running(struct vm *vm)
+{
+	const struct timespec step = { .tv_nsec = 1000000 };
+	struct run_info info;
+
+	run_info(vm, &info);
+	for (unsigned int ms = 0; ms < PRESS_WAIT_MS && info.state == CONTROL_PAUSED; ms++) {
+		nanosleep(&step, NULL);
+		run_info(vm, &info);
+	}
+	return info.state == CONTROL_RUNNING;
+}
+
 static int op_shutdown(struct control_request *r)
 {
 	uint8_t how = cursor_get_u8(&r->in);
@@ -153,9 +169,8 @@ static int op_shutdown(struct control_request *r)
 		run_request(r->vm, (enum control_reason)how);
 		return 0;
 	}
-	/* A paused VM cannot be told, and the caller shall not wait for it. */
-	if (run_is_paused(r->vm))
-		return refuse(r, EBUSY, "the VM is paused");
+	if (!await_running(r->vm))
+		return refuse(r, EBUSY, "the VM is paused, or has ended");
 	gate_enter(&r->vm->gate);
 	power_press_button(r->vm->power);
 	gate_leave(&r->vm->gate);
