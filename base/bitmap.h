@@ -50,8 +50,8 @@ void bitmap_or(uint64_t *into, const uint64_t *from, uint64_t bits);
 uint64_t bitmap_next(const uint64_t *map, uint64_t bits, uint64_t from);
 void bitmap_set_range(uint64_t *map, uint64_t first, uint64_t count);
 
-#define bitmap_for_each(bit, map, bits)                              \
-	for (uint64_t bit = bitmap_next((map), (bits), 0); bit < (bits); \
+#define bitmap_for_each(bit, map, bits)                                                            \
+	for (uint64_t bit = bitmap_next((map), (bits), 0); bit < (bits);                           \
 	     bit = bitmap_next((map), (bits), bit + 1))
 
 #endif

@@ -21,18 +21,18 @@
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 /* The smaller and the larger, in their common type; each argument is evaluated once. */
-#define MIN(a, b) err_pick_(<, a, b, __COUNTER__)
-#define MAX(a, b) err_pick_(>, a, b, __COUNTER__)
+#define MIN(a, b)	       err_pick_(<, a, b, __COUNTER__)
+#define MAX(a, b)	       err_pick_(>, a, b, __COUNTER__)
 #define err_pick_(op, a, b, n) err_pick_as_(op, a, b, n)
-#define err_pick_as_(op, a, b, n)                               \
-	__extension__({                                         \
-		const __typeof__(0 ? (a) : (b)) err_a_##n = (a); \
-		const __typeof__(0 ? (a) : (b)) err_b_##n = (b); \
-		err_a_##n op err_b_##n ? err_a_##n : err_b_##n;  \
+#define err_pick_as_(op, a, b, n)                                                                  \
+	__extension__({                                                                            \
+		const __typeof__(0 ? (a) : (b)) err_a_##n = (a);                                   \
+		const __typeof__(0 ? (a) : (b)) err_b_##n = (b);                                   \
+		err_a_##n op err_b_##n ? err_a_##n : err_b_##n;                                    \
 	})
 
 /* Variables with these attributes are released when they go out of scope. */
-#define cleanup_free __attribute__((cleanup(err_free_ptr)))
+#define cleanup_free  __attribute__((cleanup(err_free_ptr)))
 #define cleanup_close __attribute__((cleanup(err_close_fd)))
 
 static inline void err_free_ptr(void *p)
@@ -69,7 +69,7 @@ struct reason {
 	char text[256];
 };
 
-__attribute__((format(printf, 3, 4))) int reason_set(struct reason *why, int err,
-						     const char *fmt, ...);
+__attribute__((format(printf, 3, 4))) int reason_set(struct reason *why, int err, const char *fmt,
+						     ...);
 
 #endif

@@ -31,8 +31,8 @@ static int check_hello(const struct acceptor *a, const struct transport *t,
 				   h->vm);
 	if (h->generation != c->generation)
 		return refusal_set(why,
-				   h->generation < c->generation ? PROTO_STALE_GENERATION :
-								   PROTO_NEWER_GENERATION,
+				   h->generation < c->generation ? PROTO_STALE_GENERATION
+								 : PROTO_NEWER_GENERATION,
 				   "generation %" PRIu64 ", this standby is of %" PRIu64,
 				   h->generation, c->generation);
 	if (h->memory_bytes != c->memory_bytes)

@@ -19,7 +19,7 @@ struct assembler {
 	struct decoder *decoder;
 	pthread_mutex_t lock; /* held while a frame is taken */
 	bool ended;	      /* lock */
-	bool direct; /* the first epoch: straight to the standby */
+	bool direct;	      /* the first epoch: straight to the standby */
 	struct pending_epoch *epoch;
 	_Atomic uint64_t bytes_raw;
 };
@@ -29,8 +29,10 @@ struct assembler {
 static int local_failure(struct assembler *a, int err, enum role_why reason_why,
 			 const struct reason *text, struct refusal *why)
 {
-	struct letter l = { .kind = LETTER_FAILED, .session = a->config.session,
-			    .reason_why = reason_why, .why = *text };
+	struct letter l = { .kind = LETTER_FAILED,
+			    .session = a->config.session,
+			    .reason_why = reason_why,
+			    .why = *text };
 	bool disk = reason_why == ROLE_WHY_DISK_ERROR || reason_why == ROLE_WHY_NO_SPACE;
 
 	if (err == -ECANCELED) {
@@ -47,8 +49,8 @@ static int take_page(void *opaque, const struct page_record *r)
 
 	a->epoch->pages++;
 	a->bytes_raw += PLATFORM_PAGE_BYTES;
-	return a->direct ? a->config.platform->ops->standby_page(a->config.platform, r) :
-			   pending_add(a->config.pending, a->epoch, r);
+	return a->direct ? a->config.platform->ops->standby_page(a->config.platform, r)
+			 : pending_add(a->config.pending, a->epoch, r);
 }
 
 static int take_pages(struct assembler *a, const struct message *m, struct refusal *why)
@@ -93,8 +95,10 @@ static int log_record(struct assembler *a, uint64_t epoch, const struct disk_rec
 
 static int take_disk(struct assembler *a, const struct message *m, struct refusal *why)
 {
-	struct disk_record r = { .op = disk_op(m->type), .disk = m->disk.disk,
-				 .offset = m->disk.offset, .length = m->disk.length,
+	struct disk_record r = { .op = disk_op(m->type),
+				 .disk = m->disk.disk,
+				 .offset = m->disk.offset,
+				 .length = m->disk.length,
 				 .data = m->tail_len ? m->tail : NULL };
 	struct reason text = { 0 };
 	int err;
@@ -104,13 +108,12 @@ static int take_disk(struct assembler *a, const struct message *m, struct refusa
 	if (disk_record_check(&r, a->config.disks, a->config.nr_disks, &text))
 		return refusal_set(why, PROTO_BAD_PAYLOAD, "%s", text.text);
 	a->epoch->disk_ops++;
-	err = a->direct ? apply_record(a->config.apply, &r, &text) :
-			  log_record(a, m->epoch, &r, &text);
+	err = a->direct ? apply_record(a->config.apply, &r, &text)
+			: log_record(a, m->epoch, &r, &text);
 	if (!err)
 		return 0;
-	return local_failure(a, err,
-			     err == -ENOSPC ? ROLE_WHY_NO_SPACE : ROLE_WHY_DISK_ERROR, &text,
-			     why);
+	return local_failure(a, err, err == -ENOSPC ? ROLE_WHY_NO_SPACE : ROLE_WHY_DISK_ERROR,
+			     &text, why);
 }
 
 static int check_end(const struct assembler *a, const struct message *m, struct refusal *why)
@@ -121,8 +124,7 @@ static int check_end(const struct assembler *a, const struct message *m, struct 
 		return refusal_set(why, PROTO_BAD_DIGEST,
 				   "epoch %" PRIu64 " claims %" PRIu64 " pages and %" PRIu64
 				   " disk changes, %" PRIu64 " and %" PRIu64 " arrived",
-				   m->epoch, m->end.pages, m->end.disk_ops, e->pages,
-				   e->disk_ops);
+				   m->epoch, m->end.pages, m->end.disk_ops, e->pages, e->disk_ops);
 	if (!state_assembly_whole(&e->state) || m->end.state_bytes != e->state.total)
 		return refusal_set(why, PROTO_BAD_DIGEST,
 				   "epoch %" PRIu64 " claims %" PRIu64 " bytes of state, %u of %u "
@@ -133,8 +135,10 @@ static int check_end(const struct assembler *a, const struct message *m, struct 
 
 static int take_end(struct assembler *a, const struct message *m, struct refusal *why)
 {
-	struct letter l = { .kind = LETTER_EPOCH_WHOLE, .session = a->config.session,
-			    .generation = a->config.generation, .epoch = m->epoch,
+	struct letter l = { .kind = LETTER_EPOCH_WHOLE,
+			    .session = a->config.session,
+			    .generation = a->config.generation,
+			    .epoch = m->epoch,
 			    .value = m->end.digest };
 	struct reason text;
 	int r = check_end(a, m, why);
@@ -179,8 +183,7 @@ static int take(struct assembler *a, const struct message *m, struct refusal *wh
 {
 	int r;
 
-	if (!frame_is_data(m->type) && m->type != PROTO_EPOCH_END &&
-	    m->type != PROTO_HASH)
+	if (!frame_is_data(m->type) && m->type != PROTO_EPOCH_END && m->type != PROTO_HASH)
 		return refusal_set(why, PROTO_UNEXPECTED, "%s on the bulk connection",
 				   proto_type_name(m->type));
 	r = begin(a, m->epoch, why);
@@ -223,7 +226,8 @@ void assemble_end(struct assembler *a)
 int assemble_open(const struct assemble_config *config, struct assembler **ret)
 {
 	struct decode_options o = { .nr_gfns = config->platform->nr_gfns,
-				    .codecs = config->codecs, .delta = config->delta };
+				    .codecs = config->codecs,
+				    .delta = config->delta };
 	struct assembler *a = calloc(1, sizeof(*a));
 	int r;
 

@@ -15,7 +15,7 @@
 #include "ha/pending.h"
 #include "hypervisor/control/control.h"
 
-#define LOOK_AT_VM_NS	 (500 * NS_PER_MS)
+#define LOOK_AT_VM_NS (500 * NS_PER_MS)
 /* All rounds of one epoch, its checkpoint, and the epochs behind it; taken as it is needed. */
 #define PENDING_MEMORIES (EPOCH_MAX_ROUNDS + 2u)
 #define PENDING_SPARE	 (UINT64_C(128) << 20)
@@ -216,7 +216,8 @@ static void link_broke(struct engine *e, const char *text)
 static void heartbeat(struct engine *e, const struct letter *l)
 {
 	struct backup *b = e->side;
-	struct role_event ev = { .kind = ROLE_EV_HEARTBEAT, .generation = l->generation,
+	struct role_event ev = { .kind = ROLE_EV_HEARTBEAT,
+				 .generation = l->generation,
 				 .active = l->active };
 
 	b->beat_ns = l->echo_ns;
@@ -226,7 +227,8 @@ static void heartbeat(struct engine *e, const struct letter *l)
 static void epoch_whole(struct engine *e, const struct letter *l)
 {
 	struct backup *b = e->side;
-	struct role_event ev = { .kind = ROLE_EV_EPOCH_WHOLE, .generation = l->generation,
+	struct role_event ev = { .kind = ROLE_EV_EPOCH_WHOLE,
+				 .generation = l->generation,
 				 .epoch = l->epoch };
 	uint64_t now = clock_now_ns();
 
@@ -361,13 +363,11 @@ static struct json_object *rejoin(struct engine *e, struct json_object *request)
 		reply = local_ok();
 		sd_event_exit(e->loop, 0);
 	}
-	json_object_object_add(reply, "generation",
-			       json_object_new_uint64(e->role.own.generation));
+	json_object_object_add(reply, "generation", json_object_new_uint64(e->role.own.generation));
 	return reply;
 }
 
-static struct json_object *command(struct engine *e, const char *verb,
-				   struct json_object *request)
+static struct json_object *command(struct engine *e, const char *verb, struct json_object *request)
 {
 	struct role_event ev = { .kind = ROLE_EV_OP_FAILOVER };
 	int r;
@@ -383,10 +383,11 @@ static struct json_object *command(struct engine *e, const char *verb,
 	engine_event(e, "failover", "asked by the operator");
 	r = engine_feed(e, &ev);
 	if (r == -ENOTCONN)
-		return local_refusal("not-now", "the primary is silent: the takeover comes by itself "
-						"after the timeout");
-	return r ? local_refusal("not-now", "no whole epoch is here, or the VM already runs here") :
-		   local_ok();
+		return local_refusal("not-now",
+				     "the primary is silent: the takeover comes by itself "
+				     "after the timeout");
+	return r ? local_refusal("not-now", "no whole epoch is here, or the VM already runs here")
+		 : local_ok();
 }
 
 static void count(struct engine *e)
@@ -411,9 +412,9 @@ static unsigned int count_nics(const struct settings *s)
 {
 	struct json_object *nics;
 
-	return s->config && json_object_object_get_ex(s->config, "nics", &nics) ?
-		       (unsigned int)json_object_array_length(nics) :
-		       0;
+	return s->config && json_object_object_get_ex(s->config, "nics", &nics)
+		       ? (unsigned int)json_object_array_length(nics)
+		       : 0;
 }
 
 static int open_disks(struct engine *e, struct reason *why)

@@ -8,8 +8,7 @@
 
 static size_t bitmap_pages(const struct capture *c)
 {
-	return (bitmap_bytes(c->platform->nr_gfns) + PLATFORM_PAGE_BYTES - 1) /
-	       PLATFORM_PAGE_BYTES;
+	return (bitmap_bytes(c->platform->nr_gfns) + PLATFORM_PAGE_BYTES - 1) / PLATFORM_PAGE_BYTES;
 }
 
 int capture_open(struct capture *ret, struct platform *p, struct netbuf *nb)
@@ -75,9 +74,9 @@ int capture_begin(struct capture *c)
 int capture_end(struct capture *c)
 {
 	return xc_shadow_control(c->platform->xch, c->platform->domid, XEN_DOMCTL_SHADOW_OP_OFF,
-				 NULL, 0) < 0 ?
-		       -errno :
-		       0;
+				 NULL, 0) < 0
+		       ? -errno
+		       : 0;
 }
 
 static void carry_over(struct capture *c)
@@ -134,8 +133,7 @@ static void copy_dirty(struct capture *c, struct stage_slot *slot)
 	const struct platform *p = c->platform;
 	uint64_t n = 0;
 
-	bitmap_for_each(gfn, c->dirty, p->nr_gfns)
-	{
+	bitmap_for_each (gfn, c->dirty, p->nr_gfns) {
 		const void *page = p->ops->page(c->platform, gfn);
 
 		if (!page)
@@ -193,8 +191,8 @@ err_carry:
 	return r;
 }
 
-int capture_epoch(struct capture *c, uint64_t epoch, struct stage *stage,
-		  struct stage_slot *slot, struct capture_steps *ret)
+int capture_epoch(struct capture *c, uint64_t epoch, struct stage *stage, struct stage_slot *slot,
+		  struct capture_steps *ret)
 {
 	struct capture_steps steps = { 0 };
 	uint64_t start = clock_now_ns(), before;

@@ -52,8 +52,8 @@ int capture_end(struct capture *c);
 
 /* Takes the checkpoint of `epoch` into `slot`. -E2BIG: the dirty set (nr_dirty) does not
  * fit; the domain runs again and a live round must come first. */
-int capture_epoch(struct capture *c, uint64_t epoch, struct stage *stage,
-		  struct stage_slot *slot, struct capture_steps *ret);
+int capture_epoch(struct capture *c, uint64_t epoch, struct stage *stage, struct stage_slot *slot,
+		  struct capture_steps *ret);
 /* Takes the dirty set of the running domain into `round`, with what is carried. */
 int capture_round(struct capture *c, uint64_t *ret_pages);
 /* How many pages are dirty now; takes nothing. */

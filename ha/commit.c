@@ -40,8 +40,8 @@ static int apply_one(struct commit *c, const struct pending_epoch *e, struct rea
 	if (fault_at("commit.begin"))
 		return reason_set(why, EIO, "fault point commit.begin");
 	if (f->apply)
-		r = c->last ? apply_epoch(f->apply, f->log, e->epoch, why) :
-			      apply_sync(f->apply, why);
+		r = c->last ? apply_epoch(f->apply, f->log, e->epoch, why)
+			    : apply_sync(f->apply, why);
 	if (!r)
 		r = apply_pages(c, e);
 	if (fault_at("commit.state"))
@@ -58,9 +58,9 @@ static void failed(struct commit *c, int err, const struct reason *why)
 {
 	struct letter l = { .kind = LETTER_FAILED, .why = *why };
 
-	l.reason_why = err == -ENOSPC ? ROLE_WHY_NO_SPACE :
-		       err == -EIO    ? ROLE_WHY_DISK_ERROR :
-					ROLE_WHY_LOCAL_ERROR;
+	l.reason_why = err == -ENOSPC ? ROLE_WHY_NO_SPACE
+		       : err == -EIO  ? ROLE_WHY_DISK_ERROR
+				      : ROLE_WHY_LOCAL_ERROR;
 	c->error = err;
 	mailbox_post(c->config.mailbox, &l);
 }

@@ -28,8 +28,8 @@ struct platform;
 struct commit_config {
 	struct platform *platform;
 	struct pending *pending;
-	struct disk_log *log;	/* NULL: no disks */
-	struct apply *apply;	/* NULL likewise */
+	struct disk_log *log; /* NULL: no disks */
+	struct apply *apply;  /* NULL likewise */
 	struct mailbox *mailbox;
 };
 

@@ -68,18 +68,18 @@ static uint64_t get_u64(struct json_object *o, const char *key)
 {
 	struct json_object *v;
 
-	return json_object_object_get_ex(o, key, &v) && json_object_is_type(v, json_type_int) ?
-		       json_object_get_uint64(v) :
-		       0;
+	return json_object_object_get_ex(o, key, &v) && json_object_is_type(v, json_type_int)
+		       ? json_object_get_uint64(v)
+		       : 0;
 }
 
 static const char *get_text(struct json_object *o, const char *key)
 {
 	struct json_object *v;
 
-	return json_object_object_get_ex(o, key, &v) && json_object_get_string(v) ?
-		       json_object_get_string(v) :
-		       "";
+	return json_object_object_get_ex(o, key, &v) && json_object_get_string(v)
+		       ? json_object_get_string(v)
+		       : "";
 }
 
 /* What the other host answered, as a letter; anything that is no clear answer is a failure. */
@@ -184,8 +184,7 @@ static void *connect_both(void *opaque)
 	r = connect_one(d, PROTO_KIND_BULK, session, &d->connected.bulk, &d->connected.welcome,
 			&why);
 	if (!r) {
-		r = connect_one(d, PROTO_KIND_HEART, session, &d->connected.heart, &ignored,
-				&why);
+		r = connect_one(d, PROTO_KIND_HEART, session, &d->connected.heart, &ignored, &why);
 		if (r) {
 			transport_close(d->connected.bulk);
 			d->connected.bulk = NULL;

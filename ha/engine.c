@@ -135,8 +135,11 @@ static int mail_ready(sd_event_source *source, int fd, uint32_t revents, void *o
 static struct json_object *status(struct engine *e)
 {
 	struct json_object *reply = local_ok();
-	struct stats_view view = { .settings = &e->settings, .role = &e->role, .stats = &e->stats,
-				   .now_ns = clock_now_ns(), .encrypted = e->settings.encryption };
+	struct stats_view view = { .settings = &e->settings,
+				   .role = &e->role,
+				   .stats = &e->stats,
+				   .now_ns = clock_now_ns(),
+				   .encrypted = e->settings.encryption };
 
 	e->ops->count(e);
 	json_object_object_add(reply, "status", stats_json(&view));
@@ -156,9 +159,9 @@ static struct json_object *trace(void)
 		struct json_object *o = json_object_new_object();
 
 		json_object_object_add(o, "ns", json_object_new_uint64(entry[i].ns));
-		json_object_object_add(o, "what",
-				       json_object_new_string_len(
-					       entry[i].name, (int)strnlen(entry[i].name, 8)));
+		json_object_object_add(
+			o, "what",
+			json_object_new_string_len(entry[i].name, (int)strnlen(entry[i].name, 8)));
 		json_object_object_add(o, "a", json_object_new_uint64(entry[i].a));
 		json_object_object_add(o, "b", json_object_new_uint64(entry[i].b));
 		json_object_array_add(list, o);
@@ -199,9 +202,9 @@ static int open_role(struct engine *e, struct reason *why)
 		return r;
 	r = role_open(&e->role, s->side, &config, r ? NULL : &own, s->peer);
 	if (r)
-		return reason_set(why, -r, "the record in %s does not let this host be the %s of %s",
-				  s->record_dir, s->side == ROLE_PRIMARY ? "primary" : "backup",
-				  s->vm);
+		return reason_set(
+			why, -r, "the record in %s does not let this host be the %s of %s",
+			s->record_dir, s->side == ROLE_PRIMARY ? "primary" : "backup", s->vm);
 	return 0;
 }
 
@@ -240,8 +243,9 @@ static int open_shared(struct engine *e, struct reason *why)
 				    .ca = e->settings.ca,
 				    .cert = e->settings.cert,
 				    .key = e->settings.key };
-	struct local_config local = { .path = e->settings.socket, .vm = e->settings.vm,
-				      .answer = answer, .opaque = e };
+	struct local_config local = {
+		.path = e->settings.socket, .vm = e->settings.vm, .answer = answer, .opaque = e
+	};
 	struct refusal refusal = { 0 };
 	int r = open_role(e, why);
 

@@ -203,11 +203,11 @@ int link_say(struct link *l, enum proto_type type, uint64_t generation, enum rol
 	};
 
 	if (type == PROTO_HANDOVER)
-		m.handover = (struct proto_handover){ .code = PROTO_LEAVING,
-						      .generation = generation };
+		m.handover =
+			(struct proto_handover){ .code = PROTO_LEAVING, .generation = generation };
 	else if (type == PROTO_REFUSE)
-		m.refuse = (struct proto_refuse){ .code = PROTO_IS_ACTIVE,
-						  .generation = generation };
+		m.refuse =
+			(struct proto_refuse){ .code = PROTO_IS_ACTIVE, .generation = generation };
 	else
 		m.bye.code = PROTO_LEAVING;
 	return link_send(l, &m);

@@ -50,7 +50,8 @@ static void drop_client(struct client *c)
 
 static void watch(struct client *c)
 {
-	sd_event_source_set_io_events(c->source, EPOLLIN | (ipc_wants_write(c->ipc) ? EPOLLOUT : 0));
+	sd_event_source_set_io_events(c->source,
+				      EPOLLIN | (ipc_wants_write(c->ipc) ? EPOLLOUT : 0));
 }
 
 static struct json_object *answer(struct client *c, const char *text)
@@ -87,8 +88,7 @@ static int client_ready(sd_event_source *source, int fd, uint32_t revents, void 
 	while (!r && !(r = ipc_receive(c->ipc, &text))) {
 		struct json_object *reply = answer(c, text);
 
-		r = ipc_send(c->ipc, json_object_to_json_string_ext(reply,
-								    JSON_C_TO_STRING_PLAIN));
+		r = ipc_send(c->ipc, json_object_to_json_string_ext(reply, JSON_C_TO_STRING_PLAIN));
 		json_object_put(reply);
 	}
 	if (r != -EAGAIN)

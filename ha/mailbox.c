@@ -9,7 +9,7 @@ struct mailbox {
 	pthread_mutex_t lock;
 	pthread_cond_t room;
 	int fd;
-	unsigned int first, count;		/* lock */
+	unsigned int first, count;	       /* lock */
 	uint64_t buried;		       /* lock */
 	struct letter letter[MAILBOX_LETTERS]; /* lock */
 };

@@ -16,17 +16,17 @@
 
 enum letter_kind {
 	/* To the primary's main thread. */
-	LETTER_PREPARED,     /* the other host is ready: generation, value: its port */
-	LETTER_CONNECTED,    /* dial_take_connected() has the connections */
-	LETTER_DIAL_FAILED,  /* `why`: the peer cannot be reached or will not now */
-	LETTER_ACK,	     /* epoch */
-	LETTER_ECHO,	     /* generation, echo_ns, epoch (committed), age_ns, active */
-	LETTER_SENDING_END,   /* epoch: its last frame is about to leave */
-	LETTER_ROUND_SENT,    /* a live round is sent */
+	LETTER_PREPARED,    /* the other host is ready: generation, value: its port */
+	LETTER_CONNECTED,   /* dial_take_connected() has the connections */
+	LETTER_DIAL_FAILED, /* `why`: the peer cannot be reached or will not now */
+	LETTER_ACK,	    /* epoch */
+	LETTER_ECHO,	    /* generation, echo_ns, epoch (committed), age_ns, active */
+	LETTER_SENDING_END, /* epoch: its last frame is about to leave */
+	LETTER_ROUND_SENT,  /* a live round is sent */
 	/* To the backup's. */
-	LETTER_HEARTBEAT,     /* generation, echo_ns: the peer's send time */
-	LETTER_EPOCH_WHOLE,   /* generation, epoch, value: digest to acknowledge */
-	LETTER_COMMITTED,     /* epoch: applied */
+	LETTER_HEARTBEAT,   /* generation, echo_ns: the peer's send time */
+	LETTER_EPOCH_WHOLE, /* generation, epoch, value: digest to acknowledge */
+	LETTER_COMMITTED,   /* epoch: applied */
 	/* To both. */
 	LETTER_HANDOVER, /* generation, reason_why */
 	LETTER_REFUSED,	 /* generation, why */

@@ -273,8 +273,7 @@ int pending_wait_idle(struct pending *p)
 	int r;
 
 	pthread_mutex_lock(&p->lock);
-	while (!p->dropped &&
-	       (find(p, SEALED, 0) || find(p, COMMITTING, 0) || find(p, WHOLE, 0)))
+	while (!p->dropped && (find(p, SEALED, 0) || find(p, COMMITTING, 0) || find(p, WHOLE, 0)))
 		pthread_cond_wait(&p->changed, &p->lock);
 	r = p->dropped ? -ECANCELED : 0;
 	pthread_mutex_unlock(&p->lock);

@@ -49,7 +49,6 @@ struct platform {
 	void *priv;
 };
 
-
 int platform_open(struct platform *ret, uint32_t domid, struct reason *why);
 void platform_close(struct platform *p);
 

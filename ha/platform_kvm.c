@@ -20,7 +20,7 @@ struct kvm_domain {
 		uint8_t *base; /* NULL: no memory in this chunk */
 		uint64_t pages;
 		uint64_t *present; /* a bit a page; NULL: all */
-	} *chunk;
+	} * chunk;
 	uint8_t *state; /* set aside by standby_state() */
 	uint32_t state_len, state_room;
 };

@@ -191,7 +191,8 @@ static void link_broke(struct engine *e, const char *text)
 static void prepared(struct engine *e, const struct letter *l)
 {
 	struct primary *p = e->side;
-	struct role_event ev = { .kind = ROLE_EV_HANDOVER, .generation = l->generation,
+	struct role_event ev = { .kind = ROLE_EV_HANDOVER,
+				 .generation = l->generation,
 				 .why = ROLE_WHY_BACKUP_RETURNED };
 
 	p->port = (uint16_t)l->value;
@@ -213,8 +214,10 @@ static void dial_failed(struct engine *e, const struct letter *l)
 
 static void echoed(struct engine *e, const struct letter *l)
 {
-	struct role_event ev = { .kind = ROLE_EV_ECHO, .generation = l->generation,
-				 .echo_ns = l->echo_ns, .active = l->active };
+	struct role_event ev = { .kind = ROLE_EV_ECHO,
+				 .generation = l->generation,
+				 .echo_ns = l->echo_ns,
+				 .active = l->active };
 
 	if (l->epoch != PROTO_NO_EPOCH) {
 		e->stats.backup_epoch = l->epoch;
@@ -399,15 +402,15 @@ static struct json_object *verdict(int r)
 	case -EPERM:
 		return local_refusal("not-now", "not in this state: see pollux status");
 	case -ENOTCONN:
-		return local_refusal("unsafe", "the backup cannot be asked, and may run the VM: make "
-					       "sure it is off, then use --force --reason TEXT");
+		return local_refusal("unsafe",
+				     "the backup cannot be asked, and may run the VM: make "
+				     "sure it is off, then use --force --reason TEXT");
 	default:
 		return local_refusal("failed", strerror(-r));
 	}
 }
 
-static struct json_object *command(struct engine *e, const char *verb,
-				   struct json_object *request)
+static struct json_object *command(struct engine *e, const char *verb, struct json_object *request)
 {
 	struct json_object *force, *reason;
 	struct role_event ev = { .kind = ROLE_EV_OP_UNPROTECT };
@@ -421,9 +424,9 @@ static struct json_object *command(struct engine *e, const char *verb,
 	else if (forced)
 		ev.kind = ROLE_EV_OP_UNPROTECT_FORCE;
 	engine_event(e, verb, "asked%s: %s", forced ? " with force" : "",
-		     json_object_object_get_ex(request, "reason", &reason) ?
-			     json_object_get_string(reason) :
-			     "no reason given");
+		     json_object_object_get_ex(request, "reason", &reason)
+			     ? json_object_get_string(reason)
+			     : "no reason given");
 	return verdict(engine_feed(e, &ev));
 }
 
@@ -447,8 +450,8 @@ static void count(struct engine *e)
 		s->copy_done_bytes = now.copied_bytes + now.round_done * PLATFORM_PAGE_BYTES;
 		s->copy_total_bytes = now.total_bytes + now.round_pages * PLATFORM_PAGE_BYTES;
 		for (uint64_t n = p->epoch.acked + 1; n <= p->epoch.captured; n++)
-			s->lag_bytes += p->stage.slot[n % p->stage.nr_slots].nr_pages *
-					PLATFORM_PAGE_BYTES;
+			s->lag_bytes +=
+				p->stage.slot[n % p->stage.nr_slots].nr_pages * PLATFORM_PAGE_BYTES;
 	}
 	if (!p->ended && !netbuf_stats(p->netbuf, &held))
 		s->hold = held.hold_ns;
@@ -525,7 +528,8 @@ static void primary_close(struct engine *e)
 static int primary_open(struct engine *e, struct reason *why)
 {
 	struct primary *p = calloc(1, sizeof(*p));
-	struct dial_config dial = { .settings = &e->settings, .tls = e->tls,
+	struct dial_config dial = { .settings = &e->settings,
+				    .tls = e->tls,
 				    .mailbox = e->mailbox };
 	int r;
 

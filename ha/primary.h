@@ -58,8 +58,8 @@ struct primary {
 	uint64_t checked_ns; /* last look at the queues */
 	bool throttled;	     /* the guest is stopped to slow it, until throttle_ns */
 	uint64_t throttle_ns;
-	uint64_t looked_ns;  /* last question whether the VM still runs */
-	bool ended;	     /* the VM was shut down or destroyed */
+	uint64_t looked_ns; /* last question whether the VM still runs */
+	bool ended;	    /* the VM was shut down or destroyed */
 };
 
 /* primary.c. False: the VM does not run here any more, and what follows from that was done. */

@@ -22,7 +22,8 @@
 static int open_disks(struct engine *e, struct reason *why)
 {
 	struct primary *p = e->side;
-	struct mirror_config config = { .control = p->control, .disks = p->disks,
+	struct mirror_config config = { .control = p->control,
+					.disks = p->disks,
 					.nr_disks = p->nr_disks,
 					.ring_bytes = e->settings.disk_ring_bytes };
 	int r;

@@ -11,7 +11,7 @@
 #include "ha/send.h"
 #include "netbuf/netbuf.h"
 
-#define LOAD_EVERY_NS	(25 * NS_PER_MS)
+#define LOAD_EVERY_NS	   (25 * NS_PER_MS)
 #define THROTTLE_PERIOD_NS (50 * NS_PER_MS)
 
 int primary_epoch_open(struct engine *e)
@@ -163,12 +163,12 @@ int primary_acked(struct engine *e, uint64_t epoch)
 static void feed_load(struct engine *e, uint32_t hold_percent)
 {
 	struct primary *p = e->side;
-	struct epoch_event ev = { .kind = EPOCH_EV_LOAD, .hold_percent = hold_percent,
+	struct epoch_event ev = { .kind = EPOCH_EV_LOAD,
+				  .hold_percent = hold_percent,
 				  .dirty = p->epoch.dirty };
 
 	if (p->mirror)
-		ev.disk_percent = (uint32_t)(mirror_used(p->mirror) * 100 /
-					     mirror_size(p->mirror));
+		ev.disk_percent = (uint32_t)(mirror_used(p->mirror) * 100 / mirror_size(p->mirror));
 	/* Only a guest that waits for a slot may outgrow it unseen. */
 	if (p->epoch.blocked_ns)
 		capture_peek(&p->capture, &ev.dirty);

@@ -74,7 +74,7 @@ enum proto_type {
 	PROTO_LEAVE = 52,	    /* P  asks for a hand-over: unprotect, or it cannot go on */
 	PROTO_YIELD = 53,	    /* P  has stopped its VM for good: take over at once */
 	PROTO_YIELD_REQUEST = 54,   /* B  its operator asks for that */
-	PROTO_HASH = 64,    /* P  memory oracle; before EPOCH_END of its epoch */
+	PROTO_HASH = 64,	    /* P  memory oracle; before EPOCH_END of its epoch */
 };
 
 enum proto_kind {

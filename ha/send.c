@@ -29,7 +29,7 @@ struct sender {
 	struct encoder *encoder;
 	pthread_t thread;
 	pthread_mutex_t lock;
-	struct job job[JOBS_MAX]; /* lock */
+	struct job job[JOBS_MAX];  /* lock */
 	unsigned int first, count; /* lock */
 	bool cutting;		   /* lock */
 	bool stopping;		   /* lock */
@@ -165,12 +165,15 @@ static int send_hash(struct sender *s, const struct stage_slot *slot)
 /* The letter goes before the frame, so that no acknowledgement can overtake it. */
 static int send_end(struct sender *s, const struct stage_slot *slot)
 {
-	struct letter l = { .kind = LETTER_SENDING_END, .session = s->config.session,
+	struct letter l = { .kind = LETTER_SENDING_END,
+			    .session = s->config.session,
 			    .epoch = slot->epoch };
 	struct message m = {
 		.type = PROTO_EPOCH_END,
-		.end = { .pages = s->pages_sent, .disk_ops = s->disk_ops_sent,
-			 .state_bytes = slot->state_len, .sent_ns = clock_now_ns() },
+		.end = { .pages = s->pages_sent,
+			 .disk_ops = s->disk_ops_sent,
+			 .state_bytes = slot->state_len,
+			 .sent_ns = clock_now_ns() },
 	};
 	int r;
 
@@ -232,8 +235,7 @@ static int do_round(struct sender *s)
 
 	s->round_pages = bitmap_count(c->round, p->nr_gfns);
 	s->round_done = 0;
-	bitmap_for_each(gfn, c->round, p->nr_gfns)
-	{
+	bitmap_for_each (gfn, c->round, p->nr_gfns) {
 		const void *page = p->ops->page(p, gfn);
 
 		if (page) {
@@ -395,8 +397,10 @@ void sender_progress(struct sender *s, struct sender_progress *ret)
 int sender_open(const struct sender_config *config, struct sender **ret)
 {
 	struct sender *s = calloc(1, sizeof(*s));
-	struct encode_options o = { .codec = config->codec, .delta = config->delta,
-				    .cache_bytes = config->cache_bytes, .emit = emit_pages,
+	struct encode_options o = { .codec = config->codec,
+				    .delta = config->delta,
+				    .cache_bytes = config->cache_bytes,
+				    .emit = emit_pages,
 				    .opaque = s };
 	int r;
 

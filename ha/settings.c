@@ -55,8 +55,7 @@ static int read_text(struct json_object *v, const char *name, char *ret, size_t 
 	return 0;
 }
 
-static int read_number(struct json_object *v, const struct key *k, void *ret,
-		       struct reason *why)
+static int read_number(struct json_object *v, const struct key *k, void *ret, struct reason *why)
 {
 	uint64_t n = json_object_get_uint64(v);
 
@@ -152,8 +151,8 @@ static int read_peer(struct settings *s, struct json_object *peer, struct reason
 	if (read_text(v, "peer.name", s->peer, sizeof(s->peer), why))
 		return -EINVAL;
 	if (!json_object_object_get_ex(peer, "address", &v) || !json_object_get_string(v))
-		return s->side == ROLE_BACKUP ? 0 : reason_set(why, EINVAL,
-							       "peer.address is missing");
+		return s->side == ROLE_BACKUP ? 0
+					      : reason_set(why, EINVAL, "peer.address is missing");
 	return read_address(s, json_object_get_string(v), why);
 }
 
@@ -245,13 +244,14 @@ int settings_read(const char *path, struct settings *ret, struct reason *why)
 	{
 		const struct key *k = find_key(name);
 
-		r = k ? read_key(&s, k, value, why) :
-			reason_set(why, EINVAL, "%s: unknown key %s", path, name);
+		r = k ? read_key(&s, k, value, why)
+		      : reason_set(why, EINVAL, "%s: unknown key %s", path, name);
 		if (r)
 			goto out;
 	}
-	r = json_object_object_get_ex(root, "peer", &v) ? read_peer(&s, v, why) :
-		reason_set(why, EINVAL, "peer is missing");
+	r = json_object_object_get_ex(root, "peer", &v)
+		    ? read_peer(&s, v, why)
+		    : reason_set(why, EINVAL, "peer is missing");
 	if (!r && !json_object_object_get_ex(root, "tls", &v))
 		r = reason_set(why, EINVAL, "tls is missing: null means encryption = off");
 	if (!r)

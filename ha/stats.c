@@ -48,10 +48,9 @@ static void add_lag(struct json_object *o, const struct stats *s, const struct r
 
 	if (s->lag.count || word->age_ns != UINT64_MAX) {
 		v = json_object_new_object();
-		json_object_object_add(v, "now",
-				       word->age_ns == UINT64_MAX ?
-					       NULL :
-					       json_object_new_uint64(word->age_ns));
+		json_object_object_add(
+			v, "now",
+			word->age_ns == UINT64_MAX ? NULL : json_object_new_uint64(word->age_ns));
 		add_u64(v, "p50", hist_percentile(&s->lag, 500));
 		add_u64(v, "p99", hist_percentile(&s->lag, 990));
 		add_u64(v, "max", s->lag.max);
@@ -98,8 +97,7 @@ static const char *role_text(const struct role *role)
 	return role->side == ROLE_PRIMARY ? "primary" : "backup";
 }
 
-static void add_who(struct json_object *o, const struct stats_view *v,
-		    const struct role_word *word)
+static void add_who(struct json_object *o, const struct stats_view *v, const struct role_word *word)
 {
 	const struct settings *set = v->settings;
 
@@ -108,10 +106,10 @@ static void add_who(struct json_object *o, const struct stats_view *v,
 	add_text(o, "state", role_state_name(v->role->state));
 	add_text(o, "word", word->text);
 	json_object_object_add(o, "protected", json_object_new_boolean(word->protected));
-	json_object_object_add(o, "reason",
-			       word->protected ? NULL :
-						 json_object_new_string(word->text +
-									strlen("not protected: ")));
+	json_object_object_add(
+		o, "reason",
+		word->protected ? NULL
+				: json_object_new_string(word->text + strlen("not protected: ")));
 	add_text(o, "peer", set->peer);
 	add_u64(o, "generation", v->role->own.generation);
 	json_object_object_add(o, "encryption", json_object_new_boolean(v->encrypted));
@@ -137,9 +135,9 @@ struct json_object *stats_json(const struct stats_view *v)
 	add_u64(o, "epochs_committed", s->epochs_committed);
 	add_lag(o, s, &word);
 	/* P5: what the backup itself says, and how old that is by now. */
-	add_pair(o, "backup", s->backup_heard_ns != 0, backup_names,
-		 (uint64_t[]){ s->backup_epoch, s->backup_age_ns + v->now_ns -
-							s->backup_heard_ns });
+	add_pair(
+		o, "backup", s->backup_heard_ns != 0, backup_names,
+		(uint64_t[]){ s->backup_epoch, s->backup_age_ns + v->now_ns - s->backup_heard_ns });
 	add_hist(o, "pause_ns", &s->pause);
 	add_hist(o, "hold_ns", &s->hold);
 	add_hist(o, "dirty_pages", &s->pages);

@@ -18,7 +18,7 @@ struct settings;
 
 struct stats {
 	struct hist pause, stop, dirty, state, copy, resume; /* ns */
-	struct hist pages;				      /* dirty pages an epoch */
+	struct hist pages;				     /* dirty pages an epoch */
 	struct hist lag;  /* age of the last committed epoch when the next one came: its peak */
 	struct hist hold; /* what packets waited, as netbuf reports it */
 	uint64_t epochs_committed;

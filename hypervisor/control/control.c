@@ -8,7 +8,6 @@
 
 #include "base/clock.h"
 
-
 struct control {
 	int fd;
 	pthread_mutex_t lock; /* recursive. A request and its reply are one section */

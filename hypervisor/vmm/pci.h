@@ -84,9 +84,9 @@ void pci_device_reset(struct pci_device *dev);
 struct pci_bus;
 struct io_bus;
 
-#define PCI_MAX_DEVICES 31u			/* slots 1 to 31; the host bridge is slot 0 */
-#define PCI_MMIO_START	UINT64_C(0xe0000000)	/* the window that dsdt.asl names */
-#define PCI_MMIO_END	UINT64_C(0xfec00000)	/* excluded: the IOAPIC */
+#define PCI_MAX_DEVICES 31u		     /* slots 1 to 31; the host bridge is slot 0 */
+#define PCI_MMIO_START	UINT64_C(0xe0000000) /* the window that dsdt.asl names */
+#define PCI_MMIO_END	UINT64_C(0xfec00000) /* excluded: the IOAPIC */
 
 /* The bus with its host bridge; needs no KVM. It saves itself as STATE_PCI. */
 int pci_bus_open(struct vm *vm);

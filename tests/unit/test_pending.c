@@ -16,8 +16,10 @@ static void add_pages(struct pending *p, struct pending_epoch *e, unsigned int n
 	uint8_t page[4096];
 
 	for (unsigned int i = 0; i < n; i++) {
-		struct page_record r = { .gfn = e->epoch * 1000 + i, .kind = PROTO_PAGE_WHOLE,
-					 .bytes = page, .len = sizeof(page) };
+		struct page_record r = { .gfn = e->epoch * 1000 + i,
+					 .kind = PROTO_PAGE_WHOLE,
+					 .bytes = page,
+					 .len = sizeof(page) };
 
 		memset(page, (int)(e->epoch + i), sizeof(page));
 		assert_int_equal(pending_add(p, e, &r), 0);
