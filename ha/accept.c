@@ -68,6 +68,7 @@ static int refuse(struct acceptor *a, struct transport *t, const struct refusal 
 static int welcome(struct acceptor *a, struct transport *t, const struct proto_hello *h,
 		   struct refusal *why)
 {
+	uint64_t epoch_limit = MIN(h->epoch_limit, a->config.epoch_limit);
 	struct message m = {
 		.type = PROTO_WELCOME,
 		.generation = a->config.generation,
@@ -78,7 +79,7 @@ static int welcome(struct acceptor *a, struct transport *t, const struct proto_h
 						       h->codecs),
 			.session = h->session,
 			.generation = a->config.generation,
-			.epoch_limit = MIN(h->epoch_limit, a->config.epoch_limit),
+			.epoch_limit = epoch_limit,
 		},
 	};
 	int r = transport_answer(t, &m, why);

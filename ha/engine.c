@@ -189,15 +189,12 @@ static struct json_object *answer(void *opaque, const char *verb, struct json_ob
 static int open_role(struct engine *e, struct reason *why)
 {
 	const struct settings *s = &e->settings;
-	struct role_config config = {
-		.timeout_ns = s->timeout_ns,
-		.heartbeat_ns = MIN(s->timeout_ns / 8, NS_PER_S),
-		.margin_ns = s->timeout_ns / 4,
-		.evidence_ns = MAX(4 * s->interval_ns, s->timeout_ns),
-	};
+	struct role_config config = { .timeout_ns = s->timeout_ns, .margin_ns = s->timeout_ns / 4 };
 	struct record own;
 	int r = record_read(s->record_dir, &own, why);
 
+	config.heartbeat_ns = MIN(s->timeout_ns / 8, NS_PER_S);
+	config.evidence_ns = MAX(4 * s->interval_ns, s->timeout_ns);
 	if (r && r != -ENOENT)
 		return r;
 	r = role_open(&e->role, s->side, &config, r ? NULL : &own, s->peer);

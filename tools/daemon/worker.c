@@ -48,10 +48,10 @@ static int start_thread(struct start *s)
 int worker_run(struct daemon *d, worker_fn *fn, void *arg)
 {
 	struct start *s = malloc(sizeof(*s));
-	int r = s ? 0 : -ENOMEM;
+	int r = 0;
 
-	if (r < 0)
-		return r;
+	if (!s)
+		return -ENOMEM;
 	*s = (struct start){ d, fn, arg };
 	daemon_lock(d);
 	if (d->nr_workers >= WORKER_MAX || d->stopping)
