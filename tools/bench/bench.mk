@@ -1,16 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# `make bench`: tables on the terminal, JSON in $(O)/bench. Here what needs no VM; a fragment
-# beside this one adds its own to `bench`.
+# `make bench`: tables on the terminal, JSON in $(O)/bench. First what needs no VM, then what
+# needs the lab; PEERS=1 measures QEMU's COLO beside it. BENCHES names fewer, BENCH_SECONDS,
+# BENCH_SIZES and BENCH_ROUNDS (tools/bench/bench.sh) scale them.
 
 LIBS_bench_encode := $(shell $(PKG_CONFIG) --libs liblz4 libzstd zlib libxxhash 2>/dev/null)
+BENCHES ?= pause takeover memory guest $(if $(PEERS),colo)
 
 $(O)/bench/encode: $(O)/obj/tools/bench/encode.o $(call archive,ha) $(call archive,base)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) $^ $(LIBS_bench_encode) -o $@
 
-.PHONY: bench-encode
+.PHONY: bench-encode bench-lab
 bench-encode: $(O)/bench/encode
 	@$< $(O)/bench/encode.json
 
-bench: bench-encode
+# One that fails keeps none of the others from being measured.
+bench-lab: deps
+	@$(MAKE) --no-print-directory -j2 lab
+	@failed=; for bench in $(BENCHES); do \
+		O=$(O) tools/bench/$$bench || failed="$$failed $$bench"; echo; done; \
+		[ -z "$$failed" ] || { echo "bench: failed:$$failed" >&2; exit 1; }
+
+bench: bench-encode bench-lab
