@@ -34,7 +34,7 @@ void disk_log_close(struct disk_log *log);
 /*
  * Copies the record in. Its shape is checked against nothing but the data limit: pass what
  * disk_record_check() has passed. -ENOSPC: the bound, in bytes or in epochs, is reached;
- * nothing was appended. The sender is to slow down long before: disk_log_used().
+ * nothing was appended; what commits release makes room.
  * -EPROTO: the epoch was sealed already, or is older than one that was.
  */
 int disk_log_append(struct disk_log *log, uint64_t epoch, const struct disk_record *r,

@@ -63,4 +63,13 @@ kill -9 "$(pid_in "$(echo "$T"/a/run/vm/*/vm.json)")"
 until_says 10 "no VMs" on a vm list
 expect 0 "pollux-vmm has ended" on a events
 [ -z "$(ls "$T/a/run/vm")" ] || fail "domain folders stay: $(ls "$T/a/run/vm")"
+
+# Disks that a takeover left between two epochs are started from by force alone.
+mkdir -p "$T/a/state/db"
+echo torn >"$T/a/state/db/standby-disks"
+expect 7 "between two epochs" on a vm create "$T/db.cfg"
+expect 0 "no VMs" on a vm list
+expect 0 "runs" on a vm create "$T/db.cfg" --force --reason "nothing better is left"
+[ ! -e "$T/a/state/db/standby-disks" ] || fail "the disks still count as a standby's"
+expect 0 "destroyed" on a vm destroy db
 echo done

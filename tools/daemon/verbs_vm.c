@@ -10,6 +10,7 @@
 #include "tools/daemon/verbs_find.h"
 #include "tools/daemon/vm.h"
 
+#include "disk-replica/marker.h"
 #include "ha/record.h"
 
 struct vm *verb_find_vm(struct daemon *d, struct json_object *request, struct verb_reply *reply)
@@ -54,6 +55,22 @@ static bool runs_elsewhere(struct daemon *d, const char *name, struct verb_reply
 	return true;
 }
 
+/* A takeover that did not come to its end has left its disks between two epochs (P2), and a
+ * standby's are behind. */
+static bool disks_lag(struct daemon *d, const char *name, struct verb_reply *reply)
+{
+	struct apply_marker marker;
+
+	if (apply_marker_read(path_state_dir(&d->conf, name).text, &marker) == -ENOENT)
+		return false;
+	verb_refuse(reply, "unsafe",
+		    "the disks of VM %s on %s are a standby's, behind the VM's own or between two "
+		    "epochs. If nothing better is left of it: pollux vm create --force --reason "
+		    "TEXT, and check the filesystems",
+		    name, d->conf.name);
+	return true;
+}
+
 void verb_vm_create(struct daemon *d, struct json_object *request, struct verb_reply *reply)
 {
 	struct vm_start s = { 0 };
@@ -70,7 +87,7 @@ void verb_vm_create(struct daemon *d, struct json_object *request, struct verb_r
 		return;
 	}
 	name = json_text(s.config, "name", "");
-	if (!force && runs_elsewhere(d, name, reply))
+	if (!force && (runs_elsewhere(d, name, reply) || disks_lag(d, name, reply)))
 		return;
 	if (force)
 		events_add(d, name, "vm.forced", "created by force: %.200s",
@@ -80,6 +97,8 @@ void verb_vm_create(struct daemon *d, struct json_object *request, struct verb_r
 		verb_refuse(reply, r == -EEXIST ? "exists" : "failed", "%s", why.text);
 		return;
 	}
+	/* By force, or there is none: the disks are the VM's own from now on. */
+	apply_marker_remove(path_state_dir(&d->conf, name).text);
 	events_add(d, name, "vm.created", "runs as domain %u", vm->domid);
 	reply->o = json_object_new_object();
 	json_add_string(reply->o, "name", vm->name);
