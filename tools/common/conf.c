@@ -51,9 +51,9 @@ static const struct key protection_keys[] = {
 	{ "protection", "delta_cache", SIZE, PROTECTION(delta_cache_bytes), 0, 1024 * GIB },
 	{ "protection", "stage", SIZE, PROTECTION(stage_bytes), MIB, 1024 * GIB },
 	{ "protection", "max_in_flight", NUMBER, PROTECTION(max_in_flight), 1, 4 },
-	{ "protection", "hold_limit", SIZE, PROTECTION(hold_limit_bytes), 256 * KIB, 16 * GIB },
+	{ "protection", "hold_limit", SIZE, PROTECTION(hold_limit_bytes), 256 * KIB, 1 * GIB },
 	{ "protection", "oracle", SWITCH, PROTECTION(oracle), 0, 0 },
-	{ "protection", "disk_ring", SIZE, PROTECTION(disk_ring_bytes), MIB, 16 * GIB },
+	{ "protection", "disk_ring", SIZE, PROTECTION(disk_ring_bytes), MIB, 4 * GIB },
 };
 
 static const struct conf defaults = {
