@@ -3,7 +3,7 @@
  * epoch.h: when an epoch ends, what is in flight, and how the guest is slowed when the link or
  * the backup cannot follow. Invariant: acked <= sent <= captured, captured - acked <= the
  * number of slots, and a checkpoint is asked for only while that is strictly less. Pure; one
- * caller at a time. Source: design, section 4; Kemari's event-driven epochs.
+ * caller at a time. Source: Remus' pipeline of checkpoints, Kemari's event-driven epochs.
  */
 #include "ha/epoch.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * When an epoch ends. Pure: no clock, socket, allocation or thread inside; the caller feeds
- * events with the time and does what the actions say (design, section 4).
+ * events with the time and does what the actions say (docs/architecture.md, "Follow an epoch").
  *
  * Epochs are numbered from 1 for each first copy. An epoch is *in flight* from its checkpoint
  * to its acknowledgement, and occupies a stage slot. With `max_in_flight` of them no checkpoint

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * record.h: the generation and the role on disk. Invariant: DIR/record is at every instant a
- * whole record, and its generation never goes down. One writer per directory. Source: design,
- * section 6; the order of fsyncs is that of every file that must survive a power cut.
+ * whole record, and its generation never goes down. One writer per directory. Source: role.h;
+ * the order of fsyncs is that of every file that must survive a power cut.
  */
 #include "ha/record.h"
 

@@ -2,7 +2,7 @@
 /*
  * What a host must not forget about a VM: the highest generation it has met and what it was
  * to the VM in it. P3 rests on this record: it is on disk, fsynced, before the generation in
- * it is used (design: who may run).
+ * it is used (role.h).
  *
  * The write is atomic: temporary file, fsync, rename, fsync of the directory. After a crash at
  * any step the record is the old one or the new one, whole. A record that is torn, corrupt or

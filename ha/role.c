@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What both sides of role.h share: the table of legal changes, records that are awaited, and
- * what is said to people. Pure; one caller at a time. Source: design, section 6.
+ * what is said to people. Pure; one caller at a time. Source: docs/failure-model.md.
  */
 #include "ha/role_impl.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Who may run the VM: one host's part, for one VM (design, section 6). Pure: no clock, socket,
+ * Who may run the VM: one host's part, for one VM (docs/failure-model.md). Pure: no clock, socket,
  * allocation or thread inside. The caller feeds events with the time it read from
  * clock_now_ns(), one at a time, and does what the returned actions say.
  *
