@@ -279,6 +279,14 @@ void guard_died(struct daemon *d, struct vm *vm)
 		vm_end(d, vm);
 		return;
 	}
+	/* What it had in memory went with it; a VM that stands still for ever helps nobody. */
+	if (vm->standby && vm_stands_still(d, vm)) {
+		events_add(d, vm->name, "takeover.died",
+			   "pollux-ha has ended during the takeover, the VM never ran: "
+			   "create it anew, from the disks here");
+		vm_end(d, vm);
+		return;
+	}
 	if (vm->standby)
 		vm_becomes_active(d, vm);
 	if (vm->guard.primary && rec.role != RECORD_STOPPED) {

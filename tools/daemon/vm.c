@@ -272,6 +272,21 @@ static int order(struct daemon *d, struct vm *vm, enum control_reason what, stru
 	return r;
 }
 
+bool vm_stands_still(struct daemon *d, struct vm *vm)
+{
+	struct control_call call = { .op = CONTROL_INFO };
+	bool still = false;
+	struct cursor reply;
+	struct control *c;
+
+	if (vm_connect(d, vm->domid, &c, NULL) < 0)
+		return false;
+	if (!control_call(c, &call, &reply))
+		still = cursor_get_u8(&reply) == CONTROL_PAUSED && cursor_ok(&reply);
+	control_close(c);
+	return still;
+}
+
 int vm_press_power(struct daemon *d, struct vm *vm, struct reason *why)
 {
 	return order(d, vm, CONTROL_POWEROFF, why);

@@ -74,6 +74,8 @@ void vm_end(struct daemon *d, struct vm *vm);
 int vm_connect(struct daemon *d, uint32_t domid, struct control **ret, struct reason *why);
 /* Presses the power button. */
 int vm_press_power(struct daemon *d, struct vm *vm, struct reason *why);
+/* It stands still, as a standby does that nobody has let run. False, too: it does not say. */
+bool vm_stands_still(struct daemon *d, struct vm *vm);
 /* Its standby has taken over: it is an ordinary VM from now on. */
 void vm_becomes_active(struct daemon *d, struct vm *vm);
 
