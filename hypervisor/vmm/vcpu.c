@@ -57,6 +57,21 @@ static void handle_crash(struct vcpu *vcpu, const char *what, uint64_t detail)
 	run_request(vcpu->vm, CONTROL_CRASH);
 }
 
+/* A triple fault: real machines reset, and kernels use it to reboot. One that no kernel meant
+ * leaves no other trace. */
+static void handle_triple_fault(struct vcpu *vcpu)
+{
+	struct kvm_regs regs = { 0 };
+	struct kvm_sregs sregs = { 0 };
+
+	ioctl(vcpu->fd, KVM_GET_REGS, &regs);
+	ioctl(vcpu->fd, KVM_GET_SREGS, &sregs);
+	log_notice("event=triple_fault vcpu=%u rip=0x%llx rsp=0x%llx cr2=0x%llx cr3=0x%llx",
+		   vcpu->index, (unsigned long long)regs.rip, (unsigned long long)regs.rsp,
+		   (unsigned long long)sregs.cr2, (unsigned long long)sregs.cr3);
+	run_request(vcpu->vm, CONTROL_REBOOT);
+}
+
 static void handle_exit(struct vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
@@ -73,8 +88,7 @@ static void handle_exit(struct vcpu *vcpu)
 	case KVM_EXIT_HLT:
 		break;
 	case KVM_EXIT_SHUTDOWN:
-		/* A triple fault: real machines reset, and kernels use it to reboot. */
-		run_request(vcpu->vm, CONTROL_REBOOT);
+		handle_triple_fault(vcpu);
 		break;
 	case KVM_EXIT_INTERNAL_ERROR:
 		handle_crash(vcpu, "internal", run->internal.suberror);
