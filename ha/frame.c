@@ -327,7 +327,6 @@ static int check_payload(struct frame_stream *s, const uint8_t *header, const st
 		return refusal_set(why, PROTO_BAD_CHECKSUM,
 				   "%s frame %" PRIu64 ": 0x%016" PRIx64 ", computed 0x%016" PRIx64,
 				   proto_type_name(f->type), f->sequence, f->checksum, sum);
-	s->newest = MAX(s->newest, f->generation);
 	r = check_generation(s, f, why);
 	if (r < 0)
 		return r;

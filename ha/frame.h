@@ -46,7 +46,6 @@ struct frame_stream {
 	uint64_t seed;	     /* session id, 0 until HELLO and WELCOME have passed */
 	uint64_t sequence;   /* of the frame sent or accepted last */
 	uint64_t generation; /* receiving: what frames must carry; 0: anything */
-	uint64_t newest;     /* receiving: highest generation met in a whole frame (P3) */
 	uint64_t next_epoch; /* the first epoch that has not ended */
 	struct frame_digest open[PROTO_EPOCHS_OPEN]; /* by epoch modulo */
 	bool refused;

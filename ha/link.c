@@ -108,7 +108,6 @@ static void receive_all(struct link *link, struct transport *t)
 			r = take(link, &m, &why);
 	} while (!r);
 	broken.why = why.why;
-	broken.generation = transport_newest_generation(t);
 	mailbox_post(link->config.mailbox, &broken);
 }
 

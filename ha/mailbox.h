@@ -19,9 +19,9 @@ enum letter_kind {
 	LETTER_PREPARED,    /* the other host is ready: generation, value: its port */
 	LETTER_CONNECTED,   /* dial_take_connected() has the connections */
 	LETTER_DIAL_FAILED, /* `why`: the peer cannot be reached or will not now */
-	LETTER_ACK,	    /* epoch */
+	LETTER_ACK,	    /* epoch, value: the digest acknowledged */
 	LETTER_ECHO,	    /* generation, echo_ns, epoch (committed), age_ns, active */
-	LETTER_SENDING_END, /* epoch: its last frame is about to leave */
+	LETTER_SENDING_END, /* epoch, value: its digest; its last frame is about to leave */
 	LETTER_ROUND_SENT,  /* a live round is sent */
 	/* To the backup's. */
 	LETTER_HEARTBEAT,   /* generation, echo_ns: the peer's send time */

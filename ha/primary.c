@@ -227,10 +227,12 @@ static void echoed(struct engine *e, const struct letter *l)
 	engine_feed(e, &ev);
 }
 
-static void sending_end(struct engine *e, uint64_t epoch)
+static void sending_end(struct engine *e, const struct letter *l)
 {
-	struct epoch_event ev = { .kind = EPOCH_EV_SENT, .epoch = epoch };
+	struct primary *p = e->side;
+	struct epoch_event ev = { .kind = EPOCH_EV_SENT, .epoch = l->epoch };
 
+	p->digest[l->epoch % EPOCH_MAX_IN_FLIGHT] = l->value;
 	primary_epoch_feed(e, &ev, clock_now_ns());
 }
 
@@ -268,14 +270,14 @@ static void letter(struct engine *e, const struct letter *l)
 			p->dial_delay_ns = DIAL_DELAY_MIN_NS;
 		break;
 	case LETTER_ACK:
-		if (primary_acked(e, l->epoch))
-			link_broke(e, "an acknowledgement out of order");
+		if (primary_acked(e, l->epoch, l->value))
+			link_broke(e, "an acknowledgement of what was not sent, or out of order");
 		break;
 	case LETTER_ECHO:
 		echoed(e, l);
 		break;
 	case LETTER_SENDING_END:
-		sending_end(e, l->epoch);
+		sending_end(e, l);
 		break;
 	case LETTER_ROUND_SENT:
 		primary_round_sent(e);

@@ -54,6 +54,7 @@ struct primary {
 
 	/* Epochs. */
 	struct epoch epoch;
+	uint64_t digest[EPOCH_MAX_IN_FLIGHT]; /* of the epochs sent, by number */
 	uint64_t epoch_next_ns;
 	uint64_t checked_ns; /* last look at the queues */
 	bool throttled;	     /* the guest is stopped to slow it, until throttle_ns */
@@ -79,7 +80,8 @@ void primary_go_plain(struct engine *e);
 int primary_epoch_open(struct engine *e);
 int primary_epoch_feed(struct engine *e, const struct epoch_event *ev, uint64_t now_ns);
 void primary_round_sent(struct engine *e);
-int primary_acked(struct engine *e, uint64_t epoch);
+/* -EPROTO: not what was sent, by number or by digest. */
+int primary_acked(struct engine *e, uint64_t epoch, uint64_t digest);
 void primary_output_waits(struct engine *e);
 uint64_t primary_epoch_tick(struct engine *e, uint64_t now_ns);
 

@@ -139,7 +139,7 @@ int primary_epoch_feed(struct engine *e, const struct epoch_event *ev, uint64_t 
 	return r;
 }
 
-int primary_acked(struct engine *e, uint64_t epoch)
+int primary_acked(struct engine *e, uint64_t epoch, uint64_t digest)
 {
 	struct primary *p = e->side;
 	uint64_t now = clock_now_ns(), before = p->epoch.acked;
@@ -149,6 +149,8 @@ int primary_acked(struct engine *e, uint64_t epoch)
 	int r;
 
 	blackbox_record("acked", epoch, 0);
+	if (digest != p->digest[epoch % EPOCH_MAX_IN_FLIGHT])
+		return -EPROTO;
 	acked.captured_ns = p->epoch.boundary_ns[epoch % EPOCH_MAX_IN_FLIGHT];
 	r = primary_epoch_feed(e, &ev, now);
 	if (r)

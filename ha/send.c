@@ -167,7 +167,8 @@ static int send_end(struct sender *s, const struct stage_slot *slot)
 {
 	struct letter l = { .kind = LETTER_SENDING_END,
 			    .session = s->config.session,
-			    .epoch = slot->epoch };
+			    .epoch = slot->epoch,
+			    .value = transport_epoch_digest(s->config.bulk, slot->epoch) };
 	struct message m = {
 		.type = PROTO_EPOCH_END,
 		.end = { .pages = s->pages_sent,

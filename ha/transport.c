@@ -318,9 +318,9 @@ void transport_expect_generation(struct transport *t, uint64_t generation)
 	t->in.generation = generation;
 }
 
-uint64_t transport_newest_generation(const struct transport *t)
+uint64_t transport_epoch_digest(const struct transport *t, uint64_t epoch)
 {
-	return t->in.newest;
+	return frame_stream_digest(&t->out, epoch).value;
 }
 
 void transport_start_epochs(struct transport *t, uint64_t epoch)

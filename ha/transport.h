@@ -75,8 +75,8 @@ void transport_set_session(struct transport *t, uint64_t session);
 /* From now on received frames must carry it: lower is STALE, higher NEWER_GENERATION.
  * REFUSE and HANDOVER may carry a higher one. Called by the receiving thread. */
 void transport_expect_generation(struct transport *t, uint64_t generation);
-/* The highest generation in a whole frame that was received (P3). Receiving thread. */
-uint64_t transport_newest_generation(const struct transport *t);
+/* Sending thread: the digest that EPOCH_END of `epoch` will carry, once all else of it is sent. */
+uint64_t transport_epoch_digest(const struct transport *t, uint64_t epoch);
 /* Both directions: the epoch that comes next on this connection; 0 unless set. */
 void transport_start_epochs(struct transport *t, uint64_t epoch);
 
