@@ -40,15 +40,6 @@ uint64_t hist_percentile(const struct hist *h, unsigned int per_mille)
 	return h->max;
 }
 
-void hist_merge(struct hist *into, const struct hist *from)
-{
-	into->count += from->count;
-	into->sum += from->sum;
-	into->max = MAX(into->max, from->max);
-	for (unsigned int b = 0; b < HIST_BUCKETS; b++)
-		into->bucket[b] += from->bucket[b];
-}
-
 void hist_put(const struct hist *h, struct cursor *c)
 {
 	uint16_t used = 0;

@@ -23,7 +23,6 @@ struct hist {
 void hist_add(struct hist *h, uint64_t value);
 /* The value that `per_mille` thousandths of all values do not exceed; 0 when empty. */
 uint64_t hist_percentile(const struct hist *h, unsigned int per_mille);
-void hist_merge(struct hist *into, const struct hist *from);
 /* Sparse form: {u64 count, u64 sum, u64 max, u16 n, n * {u16 bucket, u32 count}}. */
 void hist_put(const struct hist *h, struct cursor *c);
 void hist_get(struct hist *ret, struct cursor *c);

@@ -10,7 +10,7 @@
 
 struct control {
 	int fd;
-	pthread_mutex_t lock; /* recursive. A request and its reply are one section */
+	pthread_mutex_t lock; /* a request and its reply are one section */
 	uint8_t out[CONTROL_MAX_MESSAGE];
 	uint8_t in[CONTROL_MAX_MESSAGE];
 };
@@ -19,7 +19,6 @@ int control_connect(const char *run_dir, struct control **ret)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	cleanup_close int fd = -1;
-	pthread_mutexattr_t recursive;
 	struct control *c;
 
 	if (snprintf(address.sun_path, sizeof(address.sun_path), "%s/control", run_dir) >=
@@ -32,9 +31,7 @@ int control_connect(const char *run_dir, struct control **ret)
 	if (!c)
 		return -ENOMEM;
 	c->fd = take_fd(&fd);
-	pthread_mutexattr_init(&recursive);
-	pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
-	pthread_mutex_init(&c->lock, &recursive);
+	pthread_mutex_init(&c->lock, NULL);
 	*ret = c;
 	return 0;
 }
@@ -51,16 +48,6 @@ void control_close(struct control *c)
 int control_fd(const struct control *c)
 {
 	return c->fd;
-}
-
-void control_lock(struct control *c)
-{
-	pthread_mutex_lock(&c->lock);
-}
-
-void control_unlock(struct control *c)
-{
-	pthread_mutex_unlock(&c->lock);
 }
 
 static int send_request(struct control *c, const struct control_call *call)

@@ -121,8 +121,8 @@ enum control_disk_op {
 #define CONTROL_DISK_RECORD_BYTES 24u
 #define CONTROL_DISK_DATA_MAX	  65536u
 
-/* One connection. Calls are serialised by a lock, so threads may share it; threads
- * that must not wait for one another open one each. */
+/* One connection. Calls are serialised by a lock; threads that read replies, or must not wait
+ * for one another, open one each. */
 struct control;
 
 /* Connects to <run-dir>/control of a VM. -ENOENT / -ECONNREFUSED: no such VM. */
@@ -131,9 +131,9 @@ void control_close(struct control *c);
 
 /*
  * One call: sends op and the request bytes, waits for the reply. `*ret_reply` is a
- * view of the reply's payload, valid until the next call on this connection (callers
- * that share it copy under control_lock()). `ret_fds` gets exactly nr_fds descriptors,
- * which the caller then owns. Returns the callee's error, its text in `why`.
+ * view of the reply's payload, valid until the next call on this connection.
+ * `ret_fds` gets exactly nr_fds descriptors, which the caller then owns. Returns the callee's
+ * error, its text in `why`.
  */
 struct control_call {
 	enum control_op op;
@@ -144,9 +144,6 @@ struct control_call {
 	struct reason *why;
 };
 int control_call(struct control *c, const struct control_call *call, struct cursor *ret_reply);
-/* Holds the connection over several calls of one thread, or until a reply is copied. */
-void control_lock(struct control *c);
-void control_unlock(struct control *c);
 /* For calls without request or reply. */
 int control_simple(struct control *c, enum control_op op);
 /* The descriptor, to poll after CONTROL_WATCH. */
