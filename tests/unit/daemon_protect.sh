@@ -27,7 +27,7 @@ expect 3 "already protected to b" on a protect db b
 expect 3 "it is protected there" on b protect db a
 expect 3 "standby of a" on b vm destroy db
 expect 7 "still heard" on a failover db
-expect 2 "needs --reason" on a failover db --force
+expect 2 "unknown option" on a failover db --force
 
 # polluxd's restart drops no protection, on neither side.
 ha=$(pid_in "$T/a/run/ha/db.run")

@@ -323,7 +323,7 @@ static struct json_object *answer_ha(struct json_object *request)
 	if (!strcmp(verb, "rejoin"))
 		return rejoin(request);
 	o = json_object_new_object();
-	if (!strcmp(verb, "failover") && !json_flag(request, "force")) {
+	if (!strcmp(verb, "failover")) {
 		json_add_bool(o, "ok", false);
 		json_add_string(o, "code", "unsafe");
 		json_add_string(o, "error", "the primary is still heard");

@@ -28,26 +28,22 @@ int cli_protect(const struct cli *cli)
 	return cli_order(request, done);
 }
 
-static int order_forced(const struct cli *cli, const char *verb, const char *done)
+int cli_unprotect(const struct cli *cli)
 {
 	struct json_object *request;
 
 	if (cli->force && !cli->reason)
 		return cli_fail(CLI_USAGE, "--force needs --reason TEXT: it is logged");
-	request = cli_request(verb, cli->args[0]);
+	request = cli_request("unprotect", cli->args[0]);
 	json_add_bool(request, "force", cli->force);
 	json_add_string(request, "reason", cli->reason ?: "");
-	return cli_order(request, done);
-}
-
-int cli_unprotect(const struct cli *cli)
-{
-	return order_forced(cli, "unprotect", "protection has ended");
+	return cli_order(request, "protection has ended");
 }
 
 int cli_failover(const struct cli *cli)
 {
-	return order_forced(cli, "failover", "failover asked for; pollux events --follow shows it");
+	return cli_order(cli_request("failover", cli->args[0]),
+			 "failover asked for; pollux events --follow shows it");
 }
 
 int cli_status(const struct cli *cli)

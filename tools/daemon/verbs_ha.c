@@ -233,12 +233,10 @@ void verb_failover(struct daemon *d, struct json_object *request, struct verb_re
 {
 	struct vm *vm = verb_find_vm(d, request, reply);
 
-	if (!vm || !is_guarded(vm, reply) || !check_force(request, reply))
+	if (!vm || !is_guarded(vm, reply))
 		return;
 	if (order(d, vm, request, reply))
-		events_add(d, vm->name, "failover", "asked for%s%.200s",
-			   json_flag(request, "force") ? " by force: " : "",
-			   json_flag(request, "force") ? json_text(request, "reason", "") : "");
+		events_add(d, vm->name, "failover", "asked for");
 }
 
 void verb_status(struct daemon *d, struct json_object *request, struct verb_reply *reply)
