@@ -164,6 +164,8 @@ static void take_settings(struct daemon *d, struct json_object *request,
 	ret->timeout_ns = json_number(request, "timeout_ns", ret->timeout_ns);
 	ret->interval_ns = json_number(from, "interval_ns", ret->interval_ns);
 	ret->min_interval_ns = MIN(ret->min_interval_ns, ret->interval_ns);
+	/* The log of one is measured by the ring of the other. */
+	ret->disk_ring_bytes = MAX(ret->disk_ring_bytes, json_number(from, "disk_ring_bytes", 0));
 	ret->oracle = json_flag(from, "oracle");
 }
 
