@@ -5,7 +5,7 @@
  *
  *	{"verb": "status"}	  -> {"ok": true, "status": {...}}		stats.h
  *	{"verb": "unprotect", "force": bool, "reason": "..."}
- *	{"verb": "failover", "force": bool, "reason": "..."}
+ *	{"verb": "failover", "reason": "..."}
  *	{"verb": "rejoin", "generation": n} -> {"ok": true, "generation": n}	backup
  *	{"verb": "trace"}	  -> {"ok": true, "trace": [{"ns", "what", "a", "b"}]}
  *	{"verb": "events"}	  -> {"event": {"time_ns", "vm", "kind", "text"}}, one by one
