@@ -80,11 +80,13 @@ int engine_feed(struct engine *e, const struct role_event *ev)
 
 /* --- the loop ----------------------------------------------------------------------- */
 
+/* As many as there can be: a peer that never stops talking does not stop time. The rest
+ * keeps the mailbox readable. */
 static void read_letters(struct engine *e)
 {
 	struct letter l;
 
-	while (mailbox_take(e->mailbox, &l))
+	for (unsigned int n = 0; n < MAILBOX_LETTERS && mailbox_take(e->mailbox, &l); n++)
 		e->ops->letter(e, &l);
 }
 

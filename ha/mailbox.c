@@ -3,8 +3,6 @@
 
 #include <sys/eventfd.h>
 
-#define MAILBOX_LETTERS 256u
-
 struct mailbox {
 	pthread_mutex_t lock;
 	pthread_cond_t room;
@@ -46,10 +44,38 @@ static bool is_buried(const struct mailbox *m, const struct letter *l)
 	return l->session && l->session <= m->buried;
 }
 
+static unsigned int limit_of(enum letter_kind kind)
+{
+	switch (kind) {
+	case LETTER_ACK:
+	case LETTER_ECHO:
+	case LETTER_HEARTBEAT:
+	case LETTER_HANDOVER:
+	case LETTER_REFUSED:
+	case LETTER_LEAVE:
+	case LETTER_YIELD:
+	case LETTER_YIELD_REQUEST:
+		return MAILBOX_LETTERS / 2;
+	case LETTER_PREPARED:
+	case LETTER_CONNECTED:
+	case LETTER_DIAL_FAILED:
+	case LETTER_SENDING_END:
+	case LETTER_ROUND_SENT:
+	case LETTER_EPOCH_WHOLE:
+	case LETTER_COMMITTED:
+	case LETTER_BROKEN:
+	case LETTER_FAILED:
+		break;
+	}
+	return MAILBOX_LETTERS;
+}
+
 void mailbox_post(struct mailbox *m, const struct letter *l)
 {
+	unsigned int limit = limit_of(l->kind);
+
 	pthread_mutex_lock(&m->lock);
-	while (m->count == MAILBOX_LETTERS && !is_buried(m, l))
+	while (m->count >= limit && !is_buried(m, l))
 		pthread_cond_wait(&m->room, &m->lock);
 	if (!is_buried(m, l))
 		m->letter[(m->first + m->count++) % MAILBOX_LETTERS] = *l;
@@ -78,7 +104,7 @@ bool mailbox_take(struct mailbox *m, struct letter *ret)
 		taken = !is_buried(m, ret);
 	}
 	if (taken)
-		pthread_cond_signal(&m->room);
+		pthread_cond_broadcast(&m->room); /* they wait for different limits */
 	else
 		eventfd_read(m->fd, &ignored);
 	pthread_mutex_unlock(&m->lock);

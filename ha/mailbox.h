@@ -50,11 +50,15 @@ struct letter {
 	struct reason why;
 };
 
+#define MAILBOX_LETTERS 256u
+
 struct mailbox;
 
 int mailbox_open(struct mailbox **ret);
 void mailbox_close(struct mailbox *m);
-/* Any thread. Waits while the box is full; the reader never posts. */
+/* Any thread; the reader never posts. Waits while the box is full, which it is for what peers
+ * say (acknowledgements, heartbeats, words) at the half: a peer cannot stop our own threads,
+ * which the reader may be about to join, and which never have that much to tell. */
 void mailbox_post(struct mailbox *m, const struct letter *l);
 /* From now on letters of links up to `session` are dropped, and nobody waits to post one: the
  * main thread may join that link's threads. Letters with session 0 belong to no link. */
