@@ -47,7 +47,8 @@ lab_begin()
 # --- states -------------------------------------------------------------------------------
 
 # vm_is NODE FILTER: whether the VM's status there is so.
-vm_is() { vm_status "$1" | jq -e "$2" >/dev/null 2>&1; }
+# (Not by the status of jq -e: it is 0 when there was nothing to read.)
+vm_is() { [ "$(vm_status "$1" | jq "$2" 2>/dev/null)" = true ]; }
 
 # vm_becomes NODE FILTER [SECONDS]
 vm_becomes()

@@ -78,7 +78,8 @@ vm_protect()
 # The backup runs the VM, and says how long it took to notice and to take over.
 vm_was_taken_over()
 {
-	vm_status "$1" | jq -e '.takeover.takeover_ns != null' >/dev/null 2>&1
+	# Not by the status of jq -e: it is 0 when there was nothing to read.
+	[ "$(vm_status "$1" | jq '.takeover.takeover_ns != null' 2>/dev/null)" = true ]
 }
 
 # --- the client ---------------------------------------------------------------------------
