@@ -16,9 +16,9 @@ $(foreach t,$(KVM_NAMES),$(eval $(call kvm_rule,$(t))))
 kvm-tests: $(KVM_TESTS) $(O)/bin/pollux-vmm
 tests: kvm-tests
 
-$(O)/tests/kvm/tiny: tests/kvm/tiny.S
+$(O)/tests/kvm/tiny $(O)/tests/kvm/hostile: $(O)/tests/kvm/%: tests/kvm/%.S
 	@mkdir -p $(@D)
 	$(call say,AS,$<)
 	$(Q)$(CC) -m32 -c $< -o $@.o
 	$(Q)objcopy -O binary -j .text $@.o $@
-tests: $(O)/tests/kvm/tiny
+tests: $(O)/tests/kvm/tiny $(O)/tests/kvm/hostile
