@@ -9,13 +9,13 @@ tests:
 
 # The quick ones alone: no QEMU, no /dev/kvm.
 check-unit:
-	@$(MAKE) --no-print-directory -j2 unit-tests sim-tests
+	@$(MAKE) --no-print-directory -j2 unit-tests sim-tests tools-tests
 	@tests/run unit sim model
 
 check-asan: deps
 	@$(MAKE) --no-print-directory -j2 O=$(O)/asan OPT='-O1 -g -fno-omit-frame-pointer' \
 		SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=undefined' \
-		unit-tests sim-tests
+		unit-tests sim-tests tools-tests
 	@O=$(O)/asan UBSAN_OPTIONS=print_stacktrace=1 tests/run unit sim
 
 check-tsan: deps

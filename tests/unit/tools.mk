@@ -18,4 +18,6 @@ $(FAKE)/pollux-vmm: $(O)/obj/tests/unit/fake_programs.o $(call archive,tools/com
 	$(CC) $(LDFLAGS_ALL) $^ $(LIBS_ha) -o $@
 $(FAKE)/pollux-ha: $(FAKE)/pollux-vmm
 	ln -sf pollux-vmm $@
-tests: $(FAKE)/pollux-vmm $(FAKE)/pollux-ha $(O)/bin/polluxd $(O)/bin/pollux
+.PHONY: tools-tests
+tools-tests: $(FAKE)/pollux-vmm $(FAKE)/pollux-ha $(O)/bin/polluxd $(O)/bin/pollux
+tests: tools-tests
