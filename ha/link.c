@@ -79,7 +79,8 @@ static bool read_evidence(const struct message *m, struct letter *l)
 	return true;
 }
 
-static int take(struct link *link, const struct message *m, struct refusal *why)
+static int take(struct link *link, const struct transport *t, const struct message *m,
+		struct refusal *why)
 {
 	struct letter l = { .session = link->config.session, .generation = m->generation };
 
@@ -89,7 +90,8 @@ static int take(struct link *link, const struct message *m, struct refusal *why)
 	}
 	if (m->type == PROTO_BYE)
 		return refusal_set(why, PROTO_CLOSED, "the peer says goodbye");
-	if (!link->config.sink)
+	/* The sink may wait for a disk: what it waits with must not be what proves life. */
+	if (!link->config.sink || t != link->config.bulk)
 		return refusal_set(why, PROTO_UNEXPECTED, "%s is not for this side",
 				   proto_type_name(m->type));
 	return link->config.sink(link->config.opaque, m, why);
@@ -105,7 +107,7 @@ static void receive_all(struct link *link, struct transport *t)
 	do {
 		r = transport_recv(t, 0, &m, &why);
 		if (!r)
-			r = take(link, &m, &why);
+			r = take(link, t, &m, &why);
 	} while (!r);
 	broken.why = why.why;
 	mailbox_post(link->config.mailbox, &broken);
