@@ -30,7 +30,7 @@ vmctl() { timeout 60 "$O/tests/kvm/vmctl" "$@"; }
 run()
 {
 	mkdir -p "$T/$1"
-	"$O/bin/pollux-vmm" --domid $((100 + $1)) --run-dir "$T/$1" --config "$T/config$1" \
+	"$O/bin/pollux-vmm" ${VMM_OPTIONS:-} --domid $((100 + $1)) --run-dir "$T/$1" --config "$T/config$1" \
 		"${@:2}" >"$T/$1.log" 2>&1 &
 	pids[$1]=$!
 	for _ in {1..100}; do

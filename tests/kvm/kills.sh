@@ -125,7 +125,7 @@ may_be_lost()
 {
 	case $what in
 	copying*a:vmm* | copying*a:all* | return*a:vmm* | return*a:all*) return 0 ;;
-	takeover*b:* | "fault takeover"* | "fault record"*) return 0 ;;
+	takeover*b:* | failover*b:* | "fault takeover"* | "fault record"*) return 0 ;;
 	esac
 	return 1
 }
