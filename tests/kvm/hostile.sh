@@ -7,7 +7,7 @@
 # may refuse service, it may end itself, its state may be refused: pollux-vmm lives, in its
 # sandbox, and answers (P4).
 #
-# N=guests SEED=number of the first.
+# N=guests SEED=number of the first. VMM_OPTIONS=--no-sandbox for a build with sanitizers.
 set -u
 [ -c /dev/kvm ] && [ -r /dev/kvm ] || { echo "no /dev/kvm"; exit 77; }
 cd "$(dirname "$0")/../.." || exit 1
