@@ -47,6 +47,9 @@ static int take_page(void *opaque, const struct page_record *r)
 {
 	struct assembler *a = opaque;
 
+	/* Asked now, while refusing it changes nothing; the commit could only fail. */
+	if (!a->config.platform->ops->page(a->config.platform, r->gfn))
+		return -EFAULT;
 	a->epoch->pages++;
 	a->bytes_raw += PLATFORM_PAGE_BYTES;
 	return a->direct ? a->config.platform->ops->standby_page(a->config.platform, r)

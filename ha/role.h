@@ -27,6 +27,10 @@
 
 #include "ha/record.h"
 
+/* A generation rises by one or two at a time; a peer that claims a leap beyond this would
+ * use up the numbers, and is refused. */
+#define ROLE_GENERATION_LEAP (UINT64_C(1) << 32)
+
 enum role_side { ROLE_PRIMARY, ROLE_BACKUP };
 
 enum role_state {

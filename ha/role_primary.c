@@ -141,7 +141,7 @@ static int handed_over(struct role *role, const struct role_event *ev, struct ro
 
 	if (ev->generation <= role->own.generation)
 		return -ESTALE;
-	if (ev->generation >= UINT64_MAX - 2)
+	if (ev->generation - role->own.generation > ROLE_GENERATION_LEAP)
 		return -EPROTO;
 	if (role->connected || role->leaving)
 		ret->set |= ROLE_DO_END_EPOCHS | ROLE_DO_DISCONNECT;
