@@ -153,6 +153,8 @@ static void test_stalled_goes_on_only_by_handover(void **state)
 	open_protected(&role);
 	PLAY(&role,
 	     { 200, EV(DISCONNECTED), 0, DO(END_EPOCHS), ROLE_STALLED, ROLE_WHY_BACKUP_LOST },
+	     { 300, EV(HANDOVER, .generation = UINT64_C(1) << 40, .why = ROLE_WHY_BACKUP_RETURNED),
+	       -EPROTO, 0, ROLE_STALLED, ROLE_WHY_BACKUP_LOST },
 	     { 300, EV(HANDOVER, .generation = 2, .why = ROLE_WHY_BACKUP_RETURNED), -ESTALE, 0,
 	       ROLE_STALLED, ROLE_WHY_BACKUP_LOST },
 	     { 300, EV(HANDOVER, .generation = 3, .why = ROLE_WHY_BACKUP_RETURNED), 0, DO(PERSIST),
