@@ -139,8 +139,12 @@ static bool leave(struct daemon *d, struct vm *vm, bool force, struct verb_reply
 	json_add_bool(request, "force", force);
 	json_add_string(request, "reason", "the VM is destroyed");
 	if (!guard_call(d, vm->name, request, 10 * NS_PER_S, &answer, &why) &&
-	    json_flag(answer, "ok"))
+	    json_flag(answer, "ok")) {
+		/* It ends once the backup has given the right back and our record says so;
+		 * without that the VM could not be created here again. */
+		process_wait(&vm->guard.process, clock_now_ns() + 10 * NS_PER_S);
 		return true;
+	}
 	if (force)
 		return true;
 	verb_refuse(reply, "unsafe",

@@ -95,6 +95,9 @@ static bool leave_protection(struct daemon *d, struct vm *vm, const char *why_te
 	    !json_flag(reply, "ok"))
 		events_add(d, vm->name, "unprotect.failed", "%s",
 			   reply ? json_text(reply, "error", "refused") : why.text);
+	else
+		/* Until the backup's answer is on our disk. */
+		process_wait(&vm->guard.process, clock_now_ns() + 10 * NS_PER_S);
 	guard_end(d, vm);
 	return true;
 }
