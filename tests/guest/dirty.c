@@ -9,7 +9,8 @@
  *   dirty_region_mib=M  the region they are spread over (64); pages rotate in it
  *   dirty_disk=BYTES    written to /dev/vda in each period, at rotating places (0)
  *   dirty_net=N         broadcast frames of 1,000 bytes sent in each period (0)
- *   dirty_console=1     a numbered line on the console in each period (0)
+ *   dirty_console=1     a numbered line on the console, and on the virtio console, in
+ *			 each period (0)
  *
  * It prints `dirty: ready`, then every 5 s how many periods it did and how many
  * were late, so that a test sees whether the load was what it asked for.
@@ -51,6 +52,7 @@ struct load {
 	uint64_t disk_at;
 	int net;
 	struct sockaddr_ll net_to;
+	int hvc;
 };
 
 static uint64_t parameter(const char *name, uint64_t otherwise)
@@ -145,6 +147,7 @@ static void load_init(struct load *l)
 	}
 	l->disk = l->disk_bytes ? open_disk(&l->disk_len) : -1;
 	l->net = l->frames ? open_net(&l->net_to) : -1;
+	l->hvc = l->console ? open("/dev/hvc0", O_WRONLY | O_NOCTTY | O_CLOEXEC) : -1;
 	if ((l->disk_bytes && l->disk < 0) || (l->frames && l->net < 0))
 		printf("dirty: disk or network is not there\n");
 }
@@ -187,11 +190,13 @@ static void do_period(struct load *l, uint64_t round)
 	}
 	if (l->console)
 		printf("dirty: period %llu\n", (unsigned long long)round);
+	if (l->hvc >= 0)
+		dprintf(l->hvc, "dirty: period %llu\n", (unsigned long long)round);
 }
 
 int main(void)
 {
-	struct load l = { .disk = -1, .net = -1 };
+	struct load l = { .disk = -1, .net = -1, .hvc = -1 };
 	uint64_t next, report, late = 0;
 
 	mount("dev", "/dev", "devtmpfs", 0, NULL);

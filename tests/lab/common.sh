@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
 #
 # What the lab's tests share beyond tools/lab/scenario.sh: the beginning and the end,
 # statuses to wait for, captures to read. Sourced, with the test's name as argument;
