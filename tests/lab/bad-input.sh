@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# timeout: 480
+# timeout: 700
 #
 # What people and hosts get wrong, each with what Pollux must say: VM files, disks, memory,
 # names, certificates, a full file system, and each of its own processes killed.
