@@ -45,6 +45,10 @@ start_loaded()
 		fail "pollux protect: $(cat "$WORK/protect.log")"
 }
 
+# What the guest receives is written by its device alone: five broadcasts a second. They end
+# with the lab.
+"$SCENARIO_DIR/pollux-lab" client busybox ping -i 0.2 192.168.77.255 >/dev/null 2>&1 </dev/null &
+
 oracle_checked() { vm_is b ".oracle.checked >= $1"; }
 oracle_failed() { vm_is b '.oracle.failed > 0'; }
 
