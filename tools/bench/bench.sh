@@ -22,7 +22,7 @@ PROTECT_LIMIT=${BENCH_PROTECT_LIMIT:-900}
 
 # The dirty guest writes that many pages in each period; with what its kernel adds,
 # an epoch of 100 ms finds 550 to 900 of them.
-DIRTY_PAGES=${DIRTY_PAGES:-600}
+DIRTY_PAGES=${DIRTY_PAGES:-650}
 DIRTY_PERIOD_US=${DIRTY_PERIOD_US:-100000}
 
 say() { echo "  $*" >&2; }
