@@ -21,8 +21,8 @@ start_host b
 on a vm create "$T/tiny.cfg" >/dev/null || fail "vm create"
 on a protect tiny b >/dev/null || fail "protect"
 on a wait tiny --for=protected --timeout=60s >/dev/null || fail "not protected: $(status a .word)"
-until_true 60 enough_epochs || fail "only $(status a .epochs_committed) epochs in 60 s"
-until_true 60 oracle_has_checked || fail "the oracle checked $(status b .oracle.checked) epochs"
+until_true $((60 + EPOCHS / 2)) enough_epochs || fail "only $(status a .epochs_committed) epochs in time"
+until_true $((60 + EPOCHS / 2)) oracle_has_checked || fail "the oracle checked $(status b .oracle.checked) epochs"
 [ "$(status b .oracle.failed)" = 0 ] || fail "memory differs: $(status b .oracle)"
 echo "protected: $(status a .epochs_committed) epochs, pause p50 $(status a .pause_ns.p50) ns"
 
