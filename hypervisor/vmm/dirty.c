@@ -7,6 +7,7 @@
 
 #include "base/bitmap.h"
 #include "base/err.h"
+#include "hypervisor/vmm/hot.h"
 #include "hypervisor/vmm/vm.h"
 
 /*
@@ -25,6 +26,8 @@ struct dirty {
 	int vm_fd;
 	struct guest_memory *memory;
 	uint64_t *bitmap;
+	uint64_t *clear; /* what a CLEAR is to name; all zero between two */
+	struct hot hot;
 	unsigned int nr_slots;
 	struct slot slot[2];
 	bool manual; /* KVM_CLEAR_DIRTY_LOG clears; else KVM_GET_DIRTY_LOG does */
@@ -91,9 +94,12 @@ int dirty_open(struct vm *vm, uint64_t *bitmap, struct dirty **ret)
 	};
 	pthread_mutex_init(&dirty->lock, NULL);
 	dirty->manual = enable_manual(vm->fd);
-	err = set_slots(dirty, 0);
+	dirty->clear = calloc(bitmap_words(mem->nr_gfns), sizeof(*dirty->clear));
+	err = dirty->clear ? hot_open(&dirty->hot, mem->nr_gfns) : -ENOMEM;
+	if (!err)
+		err = set_slots(dirty, 0);
 	if (err) {
-		free(dirty);
+		dirty_close(dirty);
 		return err;
 	}
 	*ret = dirty;
@@ -102,6 +108,10 @@ int dirty_open(struct vm *vm, uint64_t *bitmap, struct dirty **ret)
 
 void dirty_close(struct dirty *dirty)
 {
+	if (!dirty)
+		return;
+	hot_close(&dirty->hot);
+	free(dirty->clear);
 	free(dirty);
 }
 
@@ -113,6 +123,7 @@ int dirty_enable(struct dirty *dirty)
 	err = dirty->on ? 0 : set_slots(dirty, KVM_MEM_LOG_DIRTY_PAGES);
 	if (!err) {
 		dirty->on = true;
+		hot_reset(&dirty->hot);
 		guest_mark_all(dirty->memory);
 	}
 	pthread_mutex_unlock(&dirty->lock);
@@ -135,42 +146,63 @@ static int clear_words(struct dirty *dirty, const struct slot *slot, uint64_t fi
 {
 	uint64_t slot_pages = slot->bytes / GUEST_PAGE_BYTES;
 	uint64_t pages = MIN(end * BITMAP_WORD_BITS, slot_pages) - first * BITMAP_WORD_BITS;
-	uint64_t *map = dirty->bitmap + slot->gpa / GUEST_PAGE_BYTES / BITMAP_WORD_BITS;
+	uint64_t *map = dirty->clear + slot->gpa / GUEST_PAGE_BYTES / BITMAP_WORD_BITS;
 	struct kvm_clear_dirty_log clear = {
 		.slot = slot->id,
 		.num_pages = (uint32_t)pages,
 		.first_page = first * BITMAP_WORD_BITS,
 		.dirty_bitmap = map + first,
 	};
+	int err = ioctl(dirty->vm_fd, KVM_CLEAR_DIRTY_LOG, &clear) ? -errno : 0;
 
-	if (!dirty->manual)
-		return 0;
-	return ioctl(dirty->vm_fd, KVM_CLEAR_DIRTY_LOG, &clear) ? -errno : 0;
+	memset(map + first, 0, (end - first) * sizeof(*map));
+	return err;
 }
 
-/* Counts a slot's bits in the bitmap and, unless `keep`, clears exactly these in KVM. */
-static int sweep_slot(struct dirty *dirty, const struct slot *slot, bool keep, uint64_t *pages)
+static uint64_t count_slot(const struct dirty *dirty, const struct slot *slot)
 {
 	const uint64_t *map = dirty->bitmap + slot->gpa / GUEST_PAGE_BYTES / BITMAP_WORD_BITS;
+	uint64_t words = bitmap_words(slot->bytes / GUEST_PAGE_BYTES);
+	uint64_t pages = 0;
+
+	for (uint64_t w = 0; w < words; w++)
+		pages += map[w] ? (uint64_t)__builtin_popcountll(map[w]) : 0;
+	return pages;
+}
+
+/* Counts a slot's bits in the bitmap and clears in KVM those that are not hot. */
+static int sweep_slot(struct dirty *dirty, const struct slot *slot, uint64_t *pages)
+{
+	uint64_t base = slot->gpa / GUEST_PAGE_BYTES;
+	const uint64_t *map = dirty->bitmap + base / BITMAP_WORD_BITS;
+	uint64_t *clear = dirty->clear + base / BITMAP_WORD_BITS;
 	uint64_t words = bitmap_words(slot->bytes / GUEST_PAGE_BYTES);
 	uint64_t first = 0, end = 0; /* the range that is being collected; empty at first */
 	int err = 0;
 
 	for (uint64_t w = 0; w < words && !err; w++) {
+		uint64_t protect;
+
 		if (!map[w])
 			continue;
 		*pages += (uint64_t)__builtin_popcountll(map[w]);
+		protect = hot_protect(&dirty->hot, base + w * BITMAP_WORD_BITS, map[w]);
+		if (!protect)
+			continue;
 		if (end == 0) {
 			first = w;
 		} else if (w - end > CLEAR_GAP_WORDS) {
-			if (!keep)
-				err = clear_words(dirty, slot, first, end);
+			err = clear_words(dirty, slot, first, end);
 			first = w;
 		}
+		clear[w] = protect;
 		end = w + 1;
 	}
-	if (!err && end && !keep)
+	if (!err && end)
 		err = clear_words(dirty, slot, first, end);
+	/* A bit left behind would one day clear a page that no set has named. */
+	if (err)
+		memset(clear, 0, words * sizeof(*clear));
 	return err;
 }
 
@@ -183,7 +215,10 @@ static int take_slot(struct dirty *dirty, const struct slot *slot, bool keep, ui
 
 	if (ioctl(dirty->vm_fd, KVM_GET_DIRTY_LOG, &log))
 		return -errno;
-	return sweep_slot(dirty, slot, keep, pages);
+	if (!keep && dirty->manual)
+		return sweep_slot(dirty, slot, pages);
+	*pages += count_slot(dirty, slot);
+	return 0;
 }
 
 /*
@@ -200,6 +235,8 @@ int dirty_take(struct dirty *dirty, bool keep, uint64_t *ret_pages)
 		err = -EINVAL;
 	else if (keep && !dirty->manual)
 		err = -EOPNOTSUPP;
+	else if (!keep)
+		hot_next(&dirty->hot);
 	for (unsigned int i = 0; !err && i < dirty->nr_slots; i++) {
 		err = take_slot(dirty, &dirty->slot[i], keep, &pages);
 		if (err)

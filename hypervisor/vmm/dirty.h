@@ -5,7 +5,7 @@
  *
  * Order that makes it right at any time, also while the guest runs: the set is taken
  * first and the pages are read afterwards. A page that changes in between is in the
- * next set.
+ * next set. A set may name pages that did not change: hot ones (hot.h).
  *
  * Threads: any; calls are serialised by a lock. The bitmap they fill in is shared with the
  * clients, who agree among themselves who uses it.

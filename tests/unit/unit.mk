@@ -16,6 +16,7 @@ OBJECTS_test_epoch := ha/epoch
 OBJECTS_test_record := ha/record ha/role_word base/cursor base/err base/fault
 OBJECTS_test_cursor := base/cursor
 OBJECTS_test_ring := base/ring
+OBJECTS_test_hot := hypervisor/vmm/hot
 OBJECTS_test_bitmap := base/bitmap
 OBJECTS_test_fault := base/fault
 LIBS_test_record := -lxxhash
