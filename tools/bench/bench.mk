@@ -11,9 +11,16 @@ $(O)/bench/encode: $(O)/obj/tools/bench/encode.o $(call archive,ha) $(call archi
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) $^ $(LIBS_bench_encode) -o $@
 
-.PHONY: bench-encode bench-lab
+$(O)/bench/dirty: $(O)/obj/tools/bench/dirty.o $(call archive,hypervisor/vmm) $(call archive,base)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) $^ $(LIBS_vmm) -o $@
+
+.PHONY: bench-encode bench-dirty bench-lab
 bench-encode: $(O)/bench/encode
 	@$< $(O)/bench/encode.json
+
+bench-dirty: $(O)/bench/dirty
+	@$< $(O)/bench/dirty.json
 
 # One that fails keeps none of the others from being measured.
 bench-lab: deps
@@ -22,4 +29,4 @@ bench-lab: deps
 		O=$(O) tools/bench/$$bench || failed="$$failed $$bench"; echo; done; \
 		[ -z "$$failed" ] || { echo "bench: failed:$$failed" >&2; exit 1; }
 
-bench: bench-encode bench-lab
+bench: bench-encode bench-dirty bench-lab
