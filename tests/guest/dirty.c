@@ -15,6 +15,8 @@
  * It prints `dirty: ready`, then every 5 s how many periods it did and how many
  * were late, so that a test sees whether the load was what it asked for.
  */
+#include "tests/guest/machine.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -25,9 +27,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <linux/if_packet.h>
 #include <linux/if_ether.h>
 #include <time.h>
@@ -55,13 +55,6 @@ struct load {
 	int hvc;
 };
 
-static uint64_t parameter(const char *name, uint64_t otherwise)
-{
-	const char *text = getenv(name);
-
-	return text && *text ? strtoull(text, NULL, 0) : otherwise;
-}
-
 static uint64_t now_ns(void)
 {
 	struct timespec ts;
@@ -77,40 +70,6 @@ static void sleep_until(uint64_t when_ns)
 
 	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL) == EINTR)
 		;
-}
-
-static void load_modules(void)
-{
-	char path[256];
-	FILE *order = fopen("/modules/order", "r");
-
-	while (order && fgets(path, sizeof(path), order)) {
-		int fd;
-
-		path[strcspn(path, "\n")] = '\0';
-		fd = open(path, O_RDONLY | O_CLOEXEC);
-		if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) < 0 && errno != EEXIST))
-			printf("dirty: %s: %s\n", path, strerror(errno));
-		if (fd >= 0)
-			close(fd);
-	}
-	if (order)
-		fclose(order);
-}
-
-/* Devices appear a moment after their driver. */
-static int open_disk(uint64_t *ret_len)
-{
-	for (int i = 0; i < 50; i++) {
-		int fd = open("/dev/vda", O_RDWR | O_CLOEXEC | O_DSYNC);
-
-		if (fd >= 0) {
-			*ret_len = (uint64_t)lseek(fd, 0, SEEK_END);
-			return fd;
-		}
-		usleep(100000);
-	}
-	return -1;
 }
 
 static int open_net(struct sockaddr_ll *ret_to)
@@ -132,12 +91,12 @@ static int open_net(struct sockaddr_ll *ret_to)
 
 static void load_init(struct load *l)
 {
-	l->pages = parameter("dirty_pages", 700);
-	l->period_ns = parameter("dirty_period_us", 100000) * 1000;
-	l->region_pages = parameter("dirty_region_mib", 64) * (1024 * 1024 / PAGE);
-	l->disk_bytes = parameter("dirty_disk", 0) / 512 * 512;
-	l->frames = parameter("dirty_net", 0);
-	l->console = parameter("dirty_console", 0);
+	l->pages = machine_parameter("dirty_pages", 700);
+	l->period_ns = machine_parameter("dirty_period_us", 100000) * 1000;
+	l->region_pages = machine_parameter("dirty_region_mib", 64) * (1024 * 1024 / PAGE);
+	l->disk_bytes = machine_parameter("dirty_disk", 0) / 512 * 512;
+	l->frames = machine_parameter("dirty_net", 0);
+	l->console = machine_parameter("dirty_console", 0);
 	l->region = mmap(NULL, l->region_pages * PAGE, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	if (l->region == MAP_FAILED || l->region_pages == 0 || l->period_ns == 0) {
@@ -145,7 +104,9 @@ static void load_init(struct load *l)
 		l->region_pages = 1;
 		l->region = calloc(1, PAGE);
 	}
-	l->disk = l->disk_bytes ? open_disk(&l->disk_len) : -1;
+	l->disk = l->disk_bytes ? machine_open("/dev/vda", O_RDWR | O_DSYNC) : -1;
+	if (l->disk >= 0)
+		l->disk_len = (uint64_t)lseek(l->disk, 0, SEEK_END);
 	l->net = l->frames ? open_net(&l->net_to) : -1;
 	l->hvc = l->console ? open("/dev/hvc0", O_WRONLY | O_NOCTTY | O_CLOEXEC) : -1;
 	if ((l->disk_bytes && l->disk < 0) || (l->frames && l->net < 0))
@@ -199,9 +160,7 @@ int main(void)
 	struct load l = { .disk = -1, .net = -1, .hvc = -1 };
 	uint64_t next, report, late = 0;
 
-	mount("dev", "/dev", "devtmpfs", 0, NULL);
-	setvbuf(stdout, NULL, _IOLBF, 0);
-	load_modules();
+	machine_begin("dirty");
 	load_init(&l);
 	printf("dirty: ready pages=%llu period_ns=%llu\n", (unsigned long long)l.pages,
 	       (unsigned long long)l.period_ns);

@@ -35,6 +35,8 @@ static int usage(void)
 		"                        [--drain SECONDS] [--status FILE] [--plain] [--progress]\n"
 		"       lab-client check --count N     read keys 1..N back\n"
 		"       lab-client aof FILE --count N  find keys 1..N in an append-only file\n"
+		"       lab-client counters [--window N] [--status FILE] [--drain SECONDS]\n"
+		"       lab-client ring FILE --count DISK\n"
 		"       all: --host ADDRESS (192.168.77.100), --port PORT (6379)\n");
 	return 2;
 }
@@ -90,16 +92,23 @@ static bool take_option(struct client_options *opt, int c)
 	return false;
 }
 
+static void ask(int signal_number)
+{
+	(void)signal_number;
+	client_asks++;
+}
+
 int main(int argc, char **argv)
 {
 	struct client_options opt = {
 		.host = "192.168.77.100", .port = "6379", .window = 16, .drain_ns = 60 * NS_PER_S
 	};
-	struct sigaction on_stop = { .sa_handler = stop };
+	struct sigaction on_stop = { .sa_handler = stop }, on_ask = { .sa_handler = ask };
 	int c;
 
 	sigaction(SIGTERM, &on_stop, NULL);
 	sigaction(SIGINT, &on_stop, NULL);
+	sigaction(SIGUSR1, &on_ask, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	while ((c = getopt_long(argc, argv, "", OPTIONS, NULL)) != -1)
 		if (!take_option(&opt, c))
@@ -110,6 +119,12 @@ int main(int argc, char **argv)
 		return client_load(&opt);
 	if (argc == 1 && strcmp(argv[0], "check") == 0 && opt.count)
 		return client_check(&opt);
+	if (argc == 1 && strcmp(argv[0], "counters") == 0)
+		return client_counters(&opt);
+	if (argc == 2 && strcmp(argv[0], "ring") == 0 && opt.count) {
+		opt.file = argv[1];
+		return client_ring(&opt);
+	}
 	if (argc == 2 && strcmp(argv[0], "aof") == 0 && opt.count) {
 		opt.file = argv[1];
 		return client_aof(&opt);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * lab-client: the client that a takeover must not disturb. It writes numbered
- * keys over one TCP connection to Redis and says what became of every one.
+ * keys over one TCP connection to Redis and says what became of every one, or talks to
+ * the guest with four counters.
  *
  * Each write is `SET k:N N` followed by `ECHO N`, so that every answer names its
  * request: an answer that comes twice, or never, is seen for what it is.
@@ -20,11 +21,11 @@ struct client_options {
 	const char *host;
 	const char *port;
 	const char *status_file; /* NULL: none */
-	const char *file;	 /* mode aof */
+	const char *file;	 /* modes aof and ring */
 	uint64_t window;	 /* writes sent and not answered */
 	uint64_t rate;		 /* writes a second, 0: as fast as it goes */
 	uint64_t seconds;	 /* 0: until count, or a signal */
-	uint64_t count;		 /* 0: no end; check and aof: keys 1..count */
+	uint64_t count;		 /* 0: no end; check and aof: keys 1..count; ring: the disk */
 	uint64_t drain_ns;	 /* how long the last answers may take */
 	bool plain;		 /* without ECHO, for throughput */
 	bool progress;
@@ -32,6 +33,9 @@ struct client_options {
 
 /* Set by SIGTERM and SIGINT. */
 extern volatile sig_atomic_t client_stop;
+
+/* Raised by SIGUSR1: how often mode counters is still to ask for the values. */
+extern volatile sig_atomic_t client_asks;
 
 enum resp_type { RESP_STATUS = '+', RESP_ERROR = '-', RESP_NUMBER = ':', RESP_BULK = '$' };
 
@@ -58,5 +62,7 @@ int client_connect(const struct client_options *opt, uint64_t limit_ns);
 int client_load(const struct client_options *opt);
 int client_check(const struct client_options *opt);
 int client_aof(const struct client_options *opt);
+int client_counters(const struct client_options *opt);
+int client_ring(const struct client_options *opt);
 
 #endif

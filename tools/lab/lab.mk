@@ -25,7 +25,9 @@ $(O)/bin/lab-client: $(patsubst %.c,$(O)/obj/%.o,$(wildcard tests/lab/client*.c)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) $^ -o $@
 
-$(O)/bin/guest-dirty: $(O)/obj/tests/guest/dirty.o
+LAB_GUESTS := $(O)/bin/guest-dirty $(O)/bin/guest-counters
+
+$(LAB_GUESTS): $(O)/bin/guest-%: $(O)/obj/tests/guest/%.o $(O)/obj/tests/guest/machine.o
 	@mkdir -p $(@D)
 	$(CC) -static $(LDFLAGS_ALL) $^ -o $@
 
@@ -41,11 +43,11 @@ $(O)/lab/programs.cpio: tools/lab/node-image $(LAB_PROGRAMS)
 
 $(O)/lab/guest.img $(O)/lab/data.img &: tests/guest/image tests/guest/redis.conf \
 		tests/guest/initrd-init tests/guest/root-init tools/lab/root.sh \
-		$(wildcard tests/guest/*.cfg) $(O)/bin/guest-dirty $(O)/lab/kernel/version
+		$(wildcard tests/guest/*.cfg) $(LAB_GUESTS) $(O)/lab/kernel/version
 	@echo '  LAB     guest'
-	@tests/guest/image $(O)/lab/kernel $(O)/bin/guest-dirty $(O)/lab/guest.img \
+	@tests/guest/image $(O)/lab/kernel $(O)/bin $(O)/lab/guest.img \
 		$(O)/lab/data.img
 
 drill: deps
 	@$(MAKE) --no-print-directory -j2 lab
-	@tools/lab/drill $(or $(N),20) $(or $(SEED),1)
+	@tools/lab/drill$(addprefix -,$(SCENARIO)) $(or $(N),20) $(or $(SEED),1)
