@@ -58,6 +58,8 @@ static struct json_object *request_json(const struct dial *d)
 	json_object_object_add(o, "generation", json_object_new_uint64(d->generation));
 	json_object_object_add(o, "from", json_object_new_string(s->host));
 	json_object_object_add(o, "config", json_object_get(s->config));
+	if (s->options)
+		json_object_object_add(o, "options", json_object_get(s->options));
 	json_object_object_add(o, "disks", disks_json(&d->config));
 	json_object_object_add(o, "memory_bytes", json_object_new_uint64(d->config.memory_bytes));
 	json_object_object_add(o, "timeout_ns", json_object_new_uint64(s->timeout_ns));

@@ -17,7 +17,7 @@
 #include "netbuf/netbuf.h"
 
 #define DIAL_DELAY_MIN_NS NS_PER_S
-#define DIAL_DELAY_MAX_NS (15 * NS_PER_S)
+#define DIAL_DELAY_MAX_NS (5 * NS_PER_S)
 #define LOOK_AT_VM_NS	  (500 * NS_PER_MS)
 #define LEFT_PAUSES_MAX	  3u /* a checkpoint's, the throttle's, the backpressure's */
 

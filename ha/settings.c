@@ -38,6 +38,7 @@ static const struct key {
 	{ "listen_fd", NUMBER, FIELD(listen_fd), 3, 1023 },
 	{ "oracle", FLAG, FIELD(oracle), 0, 0 },
 	{ "config", OBJECT, FIELD(config), 0, 0 },
+	{ "options", OBJECT, FIELD(options), 0, 0 },
 	{ "peer", OBJECT, 0, 0, 0, 0 },
 	{ "tls", OBJECT, 0, 0, 0, 0 },
 #undef FIELD
@@ -271,5 +272,6 @@ out:
 void settings_free(struct settings *s)
 {
 	json_object_put(s->config);
-	s->config = NULL;
+	json_object_put(s->options);
+	s->config = s->options = NULL;
 }

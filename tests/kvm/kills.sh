@@ -182,7 +182,7 @@ fault()
 	end
 }
 
-make_pair 'interval = 50ms' 'timeout = 1s'
+make_pair 'interval = 50ms' 'timeout = 1s' 'reprotect = manual'
 make_libexec
 if [ -n "${FAULT:-}" ]; then
 	fault "$FAULT"

@@ -15,7 +15,7 @@ oracle_has_checked() { [ "$(status b .oracle.checked)" -ge "$EPOCHS" ]; }
 has_taken_over() { [ "$(status b .role)" = active ]; }
 counts_on_b() { [ "$(serial b | wc -l)" -ge 3 ]; }
 
-make_pair 'interval = 100ms' 'timeout = 1s' 'oracle = on'
+make_pair 'interval = 100ms' 'timeout = 1s' 'oracle = on' 'reprotect = manual'
 start_host a
 start_host b
 on a vm create "$T/tiny.cfg" >/dev/null || fail "vm create"

@@ -39,7 +39,7 @@ until_true "$LIMIT" runs_not a pollux-vmm || fail "the VM still runs on a"
 say "b says: $(vm_get b .word)"
 
 say "back the other way, then unprotected"
-vm_protect b a
+until_true "$PROTECT_LIMIT" vm_is_protected b || fail "not protected by itself: $(vm_get b .word)"
 on b pollux unprotect $VM >"$WORK/unprotect.log" 2>&1 ||
 	fail "unprotect: $(cat "$WORK/unprotect.log")"
 until_true "$LIMIT" runs_not a pollux-vmm || fail "the standby on a was left behind"

@@ -68,15 +68,36 @@ grep -q '"interval_ns":50000000' "$T/a/run/ha/db.json" || fail "the option was n
 # Takeover. The old primary, asking again, is refused; a VM file there too, without force.
 kill -9 "$(pid_in "$T/a/run/ha/db.run")" "$(pid_in "$(echo "$T"/a/run/vm/*/vm.json)")"
 kill -USR1 "$(pid_in "$T/b/run/ha/db.run")"
-until_says 10 "took over: no backup" on b status db
-until_says 10 "running" on b vm list
-until_says 10 "no VMs" on a vm list
+until_says 10 "takeover" on b events
 expect 7 "may run there" on a vm create "$T/db.cfg"
 
-# And back again.
-expect 0 "begins" on b protect db a
+# The way back, by itself: the options of the first protection hold there, too.
 expect 0 "protected" on b wait db --for=protected --timeout=10s
+expect 0 "running" on b vm list
 expect 0 "standby" on a vm list
+grep -q '"interval_ns":50000000' "$T/b/run/ha/db.json" || fail "the options did not move along"
+[ "$(ls "$T/a/run/vm" "$T/b/run/vm" | grep -c '^[0-9]')" = 2 ] || fail "folders were left behind"
+
+# Told to wait for the operator, it does; a restart of polluxd forgets none of it.
+expect 0 "has ended" on b unprotect db
+expect 0 "begins" on b protect db a --reprotect=manual
+expect 0 "protected" on b wait db --for=protected --timeout=10s
+kill -9 "$(pid_in "$T/b/run/ha/db.run")" "$(pid_in "$(echo "$T"/b/run/vm/*/vm.json)")"
+kill -USR1 "$(pid_in "$T/a/run/ha/db.run")"
+until_says 10 "took over: no backup" on a status db
+stop a
+start a
+until_says 10 "running" on a vm list
+expect 0 "took over: no backup" on a status db
+expect 0 "waits until" on a reprotect db
+expect 0 "protected" on a wait db --for=protected --timeout=10s
+expect 0 "standby" on b vm list
+expect 3 "already protected to b" on a reprotect db
+
+# A reboot ends the run of the VM and not its protection.
+kill -USR1 "$(pid_in "$(echo "$T"/a/run/vm/*/vm.json)")"
+until_says 10 "vm.restarted" on a events
+expect 0 "protected" on a wait db --for=protected --timeout=10s
 stop a
 stop b
 echo done

@@ -219,6 +219,7 @@ static char *make_prepare(void)
 	json_add_string(o, "from", getenv("FAKE_HA_FROM") ?: ha.s.host);
 	json_add_u64(o, "generation", ha.rec.generation);
 	json_add(o, "config", json_copy(ha.s.config));
+	json_add(o, "options", json_copy(ha.s.options));
 	json_add(o, "disks", disks);
 	json_add_u64(o, "memory_bytes", json_number(ha.s.config, "memory_mib", 0) << 20);
 	json_add_u64(o, "timeout_ns", ha.s.timeout_ns);

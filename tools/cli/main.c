@@ -30,6 +30,7 @@ static const struct command {
 	  "keep the VM alive on HOST if this host is lost" },
 	{ "unprotect", 1, 1, ALLOW_FORCE, cli_unprotect, "VM [--force --reason TEXT]",
 	  "end protection; the VM runs on" },
+	{ "reprotect", 1, 1, 0, cli_reprotect, "VM", "protect a VM that moved here" },
 	{ "status", 0, 1, ALLOW_JSON, cli_status, "[VM] [--format json]",
 	  "protected or not, and why not" },
 	{ "failover", 1, 1, 0, cli_failover, "VM", "let the backup run the VM from now on" },

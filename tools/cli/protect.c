@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* pollux protect, unprotect, failover, status, events, wait, version. */
+/* pollux protect, unprotect, reprotect, failover, status, events, wait, version. */
 #include <stdio.h>
 #include <time.h>
 
@@ -38,6 +38,15 @@ int cli_unprotect(const struct cli *cli)
 	json_add_bool(request, "force", cli->force);
 	json_add_string(request, "reason", cli->reason ?: "");
 	return cli_order(request, "protection has ended");
+}
+
+int cli_reprotect(const struct cli *cli)
+{
+	char done[200];
+
+	snprintf(done, sizeof(done), "pollux wait %s --for=protected waits until it is reached",
+		 cli->args[0]);
+	return cli_order(cli_request("reprotect", cli->args[0]), done);
 }
 
 int cli_failover(const struct cli *cli)

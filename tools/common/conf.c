@@ -11,7 +11,22 @@
 #define MIB	      (UINT64_C(1) << 20)
 #define GIB	      (UINT64_C(1) << 30)
 
-enum kind { TEXT, NAME, PATH, ADDRESS, ENCRYPTION, DURATION, SIZE, NUMBER, MODE, CODEC, SWITCH };
+enum kind {
+	TEXT,
+	NAME,
+	PATH,
+	ADDRESS,
+	DURATION,
+	SIZE,
+	NUMBER,
+	/* one word out of a list: into a bool, whether it is the first; or as it is */
+	ENCRYPTION,
+	SWITCH,
+	MODE,
+	CODEC,
+	REPROTECT,
+	PEER_LOSS,
+};
 
 /* One row a key: where its value goes, and between what limits. */
 struct key {
@@ -52,6 +67,8 @@ static const struct key protection_keys[] = {
 	{ "protection", "stage", SIZE, PROTECTION(stage_bytes), MIB, 1024 * GIB },
 	{ "protection", "max_in_flight", NUMBER, PROTECTION(max_in_flight), 1, 4 },
 	{ "protection", "hold_limit", SIZE, PROTECTION(hold_limit_bytes), 256 * KIB, 1 * GIB },
+	{ "protection", "reprotect", REPROTECT, PROTECTION(reprotect), 0, 0 },
+	{ "protection", "on_peer_loss", PEER_LOSS, PROTECTION(on_peer_loss), 0, 0 },
 	{ "protection", "oracle", SWITCH, PROTECTION(oracle), 0, 0 },
 	{ "protection", "disk_ring", SIZE, PROTECTION(disk_ring_bytes), MIB, 4 * GIB },
 };
@@ -74,6 +91,8 @@ static const struct conf defaults = {
 		.max_in_flight = 4,
 		.hold_limit_bytes = 8 * MIB,
 		.disk_ring_bytes = 16 * MIB,
+		.reprotect = "auto",
+		.on_peer_loss = "handover",
 	},
 };
 
@@ -106,30 +125,34 @@ static int set_address(const struct key *k, const char *value, char *ret, struct
 	return r < 0 ? r : set_text(k, value, ret, why);
 }
 
+#define WORDS_MAX 5u /* of one list, the NULL at its end included */
+
+static const char *const words[][WORDS_MAX] = {
+	[ENCRYPTION] = { "required", "off" }, [SWITCH] = { "on", "off" },
+	[MODE] = { "remus", "kemari" },	      [CODEC] = { "lz4", "zstd", "zlib", "none" },
+	[REPROTECT] = { "auto", "manual" },   [PEER_LOSS] = { "handover", "stall" },
+};
+
 static int set_choice(const struct key *k, const char *value, void *ret, struct reason *why)
 {
-	static const char *const modes[] = { "remus", "kemari", NULL };
-	static const char *const codecs[] = { "lz4", "zstd", "zlib", "none", NULL };
-	static const char *const encryptions[] = { "required", "off", NULL };
-	static const char *const switches[] = { "on", "off", NULL };
-	bool text = k->kind == MODE || k->kind == CODEC;
-	const char *const *choice = k->kind == ENCRYPTION ? encryptions
-				    : k->kind == SWITCH	  ? switches
-				    : k->kind == MODE	  ? modes
-							  : codecs;
+	const char *const *choice = words[k->kind];
+	char list[80] = "";
+	size_t len = 0;
 
 	for (unsigned int i = 0; choice[i]; i++) {
+		len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%s",
+					!i		? ""
+					: choice[i + 1] ? ", "
+							: " or ",
+					choice[i]);
 		if (strcmp(choice[i], value))
 			continue;
-		if (text)
+		if (k->room > sizeof(bool))
 			return set_text(k, value, ret, why);
 		*(bool *)ret = i == 0;
 		return 0;
 	}
-	return reason_set(why, EINVAL, "%s: \"%.60s\", expected %s%s%s%s%s%s%s", k->name, value,
-			  choice[0], choice[2] ? ", " : " or ", choice[1], choice[2] ? ", " : "",
-			  choice[2] ?: "", choice[2] ? " or " : "",
-			  choice[2] ? choice[3] ?: "" : "");
+	return reason_set(why, EINVAL, "%s: \"%.60s\", expected %s", k->name, value, list);
 }
 
 static void describe(enum kind kind, uint64_t v, char *ret, size_t room)
@@ -183,6 +206,8 @@ static int set_key(const struct key *k, const char *value, void *base, struct re
 	case SWITCH:
 	case MODE:
 	case CODEC:
+	case REPROTECT:
+	case PEER_LOSS:
 		return set_choice(k, value, at, why);
 	case DURATION:
 	case SIZE:

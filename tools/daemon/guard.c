@@ -64,6 +64,8 @@ static struct json_object *make_settings(struct daemon *d, const struct vm *vm,
 	json_add_string(o, "socket", path_ha(&d->conf, vm->name, "sock").text);
 	json_add_string(o, "run_dir", path_vm_dir(&d->conf, vm->domid).text);
 	json_add(o, "config", json_copy(vm->config));
+	if (s->options)
+		json_add(o, "options", json_copy(s->options));
 	if (s->listen_fd >= 0)
 		json_add_u64(o, "listen_fd", 3);
 	return o;

@@ -22,7 +22,8 @@ struct guard_start {
 	const char *peer;	  /* the other host's name */
 	const char *peer_address; /* NULL on a backup */
 	const struct conf_protection *protection;
-	int listen_fd; /* backup: where the primary will connect; else -1 */
+	struct json_object *options; /* as given to protect, for the other host; or NULL */
+	int listen_fd;		     /* backup: where the primary will connect; else -1 */
 };
 
 /* Workers, the VM's name taken. Returns once it answers. */

@@ -194,7 +194,8 @@ static int listen_for_primary(struct daemon *d, int *ret_fd, uint16_t *ret_port,
 static int make_standby(struct daemon *d, const struct ask *ask, struct json_object *request,
 			uint16_t *ret_port, struct reason *why)
 {
-	struct vm_start v = { .config = ask->config, .standby = true };
+	struct wish back = { .options = json_member(request, "options") };
+	struct vm_start v = { .config = ask->config, .standby = true, .wish = &back };
 	struct conf_protection protection;
 	struct guard_start g = { .peer = ask->from, .protection = &protection, .listen_fd = -1 };
 	cleanup_close int fd = -1;
@@ -203,6 +204,8 @@ static int make_standby(struct daemon *d, const struct ask *ask, struct json_obj
 
 	if (r < 0)
 		return r;
+	/* Whom it will ask once it has taken over; the options are checked when used. */
+	snprintf(back.peer, sizeof(back.peer), "%s", ask->from);
 	take_settings(d, request, &protection);
 	r = vm_start(d, &v, &vm, why);
 	if (r < 0)

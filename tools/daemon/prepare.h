@@ -2,7 +2,7 @@
 /*
  * A primary asks this host for a standby. Request:
  * {"vm","uuid","generation","from","config","disks":[{"path","bytes"}],"memory_bytes",
- *  "timeout_ns","settings":{...}}; reply {"ok":true,"port","generation"} or
+ *  "timeout_ns","settings":{...},"options":{...}}; reply {"ok":true,"port","generation"} or
  * {"ok":false,"code","error","generation"}.
  *
  * P3 is decided here as much as in ha/role.c: what the record says, and what the old standby

@@ -17,6 +17,9 @@ static const char *const passed_on[] = {
 	"takeover",   "timeout_ns",  "oracle",		 "live_rounds",
 };
 
+/* How the VM came here: kept beyond the pollux-ha that brought it. */
+static const char *const arrivals[] = { "takeover", "switchover" };
+
 static const char *state_word(const struct vm *vm)
 {
 	if (vm->standby)
@@ -77,6 +80,9 @@ static void put_word(struct json_object *o, const struct vm *vm, bool fresh, uin
 			 short_reason(g->status, json_text(g->status, "word", "unknown")));
 	else
 		describe_silence(g, now, reason, sizeof(reason));
+	/* It has moved, and the host it came from is not its backup yet. */
+	if (vm->arrival && !strcmp(reason, "no backup"))
+		snprintf(reason, sizeof(reason), "took over: no backup");
 	if (fresh && g->refusal[0]) {
 		size_t len = strlen(reason);
 
@@ -126,6 +132,9 @@ static struct json_object *make_one(const struct vm *vm, uint64_t now)
 	json_add_string(o, "peer", g->wanted ? json_text(g->status, "peer", g->peer) : NULL);
 	for (size_t i = 0; i < ARRAY_SIZE(passed_on); i++)
 		json_add_copy(o, passed_on[i], g->status);
+	for (size_t i = 0; i < ARRAY_SIZE(arrivals); i++)
+		if (!json_member(o, arrivals[i]))
+			json_add_copy(o, arrivals[i], vm->arrival);
 	age_lag(o, g->status_at_ns ? age : 0);
 	if (g->status && g->status_at_ns)
 		json_add_u64(o, "status_age_ns", age);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Verbs about protection: protect, unprotect, failover, status. */
+/* Verbs about protection: protect, unprotect, reprotect, failover, status. */
 #include <stdio.h>
 
 #include "base/clock.h"
@@ -9,6 +9,7 @@
 #include "tools/daemon/events.h"
 #include "tools/daemon/guard.h"
 #include "tools/daemon/paths.h"
+#include "tools/daemon/reprotect.h"
 #include "tools/daemon/status.h"
 #include "tools/daemon/verbs.h"
 #include "tools/daemon/verbs_find.h"
@@ -48,28 +49,6 @@ static const struct conf_peer *find_host(struct daemon *d, struct json_object *r
 			    "[peer %.64s] with its address",
 			    host, known[0] ? known : "none", host);
 	return NULL;
-}
-
-static int take_options(struct daemon *d, struct json_object *request, struct conf_protection *ret,
-			struct reason *why)
-{
-	struct json_object *options = json_member(request, "options");
-	int r = 0;
-
-	*ret = d->conf.protection;
-	if (!options)
-		return 0;
-	if (!json_object_is_type(options, json_type_object))
-		return reason_set(why, EINVAL, "\"options\" is no object");
-	json_object_object_foreach(options, key, value)
-	{
-		if (!json_object_is_type(value, json_type_string))
-			return reason_set(why, EINVAL, "option \"%.60s\" is no text", key);
-		r = conf_protection_set(ret, key, json_object_get_string(value), why);
-		if (r < 0)
-			return r;
-	}
-	return conf_protection_check(ret, why);
 }
 
 static bool may_protect(struct daemon *d, struct vm *vm, struct verb_reply *reply)
@@ -118,6 +97,7 @@ static void give_up(struct daemon *d, struct vm *vm)
 {
 	cleanup_json struct json_object *o = json_object_new_object(), *answer = NULL;
 
+	reprotect_remember(d, vm, NULL, NULL);
 	json_add_string(o, "verb", "unprotect");
 	json_add_bool(o, "force", false);
 	json_add_string(o, "reason", "refused by the backup");
@@ -137,7 +117,8 @@ void verb_protect(struct daemon *d, struct json_object *request, struct verb_rep
 
 	if (!peer || !may_protect(d, vm, reply))
 		return;
-	if (take_options(d, request, &protection, &why) < 0) {
+	s.options = json_member(request, "options");
+	if (reprotect_options(d, s.options, &protection, &why) < 0) {
 		verb_refuse(reply, "bad-request", "%s", why.text);
 		return;
 	}
@@ -150,6 +131,7 @@ void verb_protect(struct daemon *d, struct json_object *request, struct verb_rep
 		verb_refuse(reply, "failed", "%s", why.text);
 		return;
 	}
+	reprotect_remember(d, vm, peer->name, s.options);
 	events_add(d, vm->name, "protect", "protection to %s asked for", peer->name);
 	if (!is_refused(d, vm, refusal, sizeof(refusal)))
 		return;
@@ -223,10 +205,30 @@ void verb_unprotect(struct daemon *d, struct json_object *request, struct verb_r
 	if (!order(d, vm, request, reply))
 		return;
 	process_wait(&vm->guard.process, clock_now_ns() + END_NS);
+	reprotect_remember(d, vm, NULL, NULL);
 	guard_end(d, vm);
 	events_add(d, vm->name, "unprotect", "protection ended%s%.200s",
 		   json_flag(request, "force") ? " by force: " : "",
 		   json_flag(request, "force") ? json_text(request, "reason", "") : "");
+}
+
+void verb_reprotect(struct daemon *d, struct json_object *request, struct verb_reply *reply)
+{
+	struct vm *vm = verb_find_vm(d, request, reply);
+	struct reason why;
+	int r;
+
+	if (!vm || !may_protect(d, vm, reply))
+		return;
+	if (!vm->wish.peer[0]) {
+		verb_refuse(reply, "refused", "VM %s has not moved here; pollux protect %s HOST",
+			    vm->name, vm->name);
+		return;
+	}
+	r = reprotect_start(d, vm, &why);
+	if (r < 0)
+		verb_refuse(reply, r == -EPERM || r == -ENOENT ? "refused" : "failed", "%s",
+			    why.text);
 }
 
 void verb_failover(struct daemon *d, struct json_object *request, struct verb_reply *reply)

@@ -102,7 +102,7 @@ static int write_config(struct daemon *d, const char *path, struct json_object *
 	return json_write_file(path, o, 0644);
 }
 
-static int save(struct daemon *d, const struct vm *vm)
+int vm_save(struct daemon *d, const struct vm *vm)
 {
 	cleanup_json struct json_object *o = json_object_new_object();
 	struct path dir = path_vm_dir(&d->conf, vm->domid);
@@ -114,6 +114,10 @@ static int save(struct daemon *d, const struct vm *vm)
 	json_add_bool(o, "standby", vm->standby);
 	process_put(&vm->vmm, o);
 	json_add(o, "config", json_object_get(vm->config));
+	json_add_string(o, "peer", vm->wish.peer);
+	json_add(o, "options", json_object_get(vm->wish.options));
+	json_add_bool(o, "protect_again", vm->wish.again);
+	json_add(o, "arrival", json_object_get(vm->arrival));
 	return json_write_file(file.text, o, 0600);
 }
 
@@ -211,13 +215,17 @@ int vm_start(struct daemon *d, const struct vm_start *s, struct vm **ret, struct
 	vm->standby = s->standby;
 	vm->state = s->standby ? CONTROL_PAUSED : CONTROL_RUNNING;
 	vm->config = json_copy(s->config);
+	if (s->wish) {
+		vm->wish = *s->wish;
+		vm->wish.options = json_copy(s->wish->options);
+	}
 	r = take_domid(d, &vm->domid, why);
 	if (r < 0)
 		goto err_free;
 	r = launch(d, vm, why);
 	if (!r)
 		r = await_control(d, vm, why);
-	if (!r && save(d, vm) < 0)
+	if (!r && vm_save(d, vm) < 0)
 		r = reason_set(why, EIO, "%s cannot be written", d->conf.run_dir);
 	if (r < 0)
 		goto err_launch;
@@ -312,14 +320,20 @@ void vm_becomes_active(struct daemon *d, struct vm *vm)
 	daemon_lock(d);
 	vm->standby = false;
 	vm->state = CONTROL_RUNNING;
+	if (!vm->arrival)
+		vm->arrival = json_object_new_object();
+	json_add_copy(vm->arrival, "takeover", vm->guard.status);
+	json_add_copy(vm->arrival, "switchover", vm->guard.status);
 	daemon_unlock(d);
-	save(d, vm);
+	vm_save(d, vm);
 }
 
 void vm_free(struct vm *vm)
 {
 	json_object_put(vm->config);
 	json_object_put(vm->guard.status);
+	json_object_put(vm->wish.options);
+	json_object_put(vm->arrival);
 	free(vm);
 }
 
@@ -349,6 +363,10 @@ static int adopt(struct daemon *d, uint32_t domid)
 	vm->config = json_object_get(config);
 	snprintf(vm->name, sizeof(vm->name), "%s", json_text(config, "name", ""));
 	snprintf(vm->uuid, sizeof(vm->uuid), "%s", json_text(config, "uuid", ""));
+	snprintf(vm->wish.peer, sizeof(vm->wish.peer), "%s", json_text(o, "peer", ""));
+	vm->wish.options = json_object_get(json_member(o, "options"));
+	vm->wish.again = json_flag(o, "protect_again");
+	vm->arrival = json_object_get(json_member(o, "arrival"));
 	guard_adopt(d, vm);
 	add(d, vm);
 	events_add(d, vm->name, "vm.adopted", "found running as domain %u", domid);

@@ -39,6 +39,14 @@ struct guard {
 	uint64_t connect_at_ns;
 };
 
+/* reprotect.h. Changes as the guard does; in vm.json, but for the last. */
+struct wish {
+	char peer[TEXT_NAME_MAX + 1]; /* the other host it is to have; "": none */
+	struct json_object *options;  /* given with it: name -> text; or NULL */
+	bool again;		      /* whatever `reprotect` says: it was protected */
+	uint64_t retry_at_ns;
+};
+
 struct vm {
 	struct daemon *daemon;
 	struct vm *next;
@@ -51,6 +59,8 @@ struct vm {
 	bool gone;		    /* nobody finds it any more; the loop frees it */
 	enum control_state state;
 	struct guard guard;
+	struct wish wish;
+	struct json_object *arrival; /* how it came here (status keys), or NULL; under the lock */
 
 	struct control *watch_new; /* a worker's, for the loop; under the lock, as is: */
 	bool watch_wanted;	   /* a worker connects */
@@ -65,9 +75,12 @@ struct vm *vm_find(struct daemon *d, const char *name);
 struct vm_start {
 	struct json_object *config;
 	bool standby;
+	const struct wish *wish; /* NULL: none */
 };
 /* Workers, the name taken. Starts pollux-vmm and waits until it serves. */
 int vm_start(struct daemon *d, const struct vm_start *s, struct vm **ret, struct reason *why);
+/* Writes down what a restart of polluxd needs. */
+int vm_save(struct daemon *d, const struct vm *vm);
 /* Ends both processes and forgets the VM. Its disks stay. */
 void vm_end(struct daemon *d, struct vm *vm);
 /* A connection to its pollux-vmm whose calls end after 10 s. */

@@ -14,6 +14,7 @@
 #include "tools/daemon/guard.h"
 #include "tools/daemon/guard_poll.h"
 #include "tools/daemon/paths.h"
+#include "tools/daemon/reprotect.h"
 #include "tools/daemon/vm.h"
 #include "tools/daemon/worker.h"
 
@@ -102,12 +103,32 @@ static bool leave_protection(struct daemon *d, struct vm *vm, const char *why_te
 	return true;
 }
 
-static void restart(struct daemon *d, struct vm *vm)
+/* One that the backup may run by now is not started a second time (P3). */
+static bool may_run_here(struct daemon *d, struct vm *vm)
+{
+	struct record rec;
+	int r = record_read(path_state_dir(&d->conf, vm->name).text, &rec, NULL);
+
+	return r == -ENOENT || (!r && rec.role == RECORD_ACTIVE);
+}
+
+static void restart(struct daemon *d, struct vm *vm, bool protect_again)
 {
 	struct json_object *config = json_copy(vm->config);
-	struct vm_start s = { .config = config };
+	struct wish wish = vm->wish;
+	struct vm_start s = { .config = config, .wish = &wish };
 	struct reason why;
 	struct vm *again;
+
+	if (!may_run_here(d, vm)) {
+		events_add(d, vm->name, "vm.ended", "not started again: %s may run it",
+			   vm->guard.peer);
+		vm_end(d, vm);
+		json_object_put(config);
+		return;
+	}
+	wish.again |= protect_again;
+	wish.options = json_copy(wish.options);
 
 	vm_end(d, vm);
 	if (vm_start(d, &s, &again, &why) < 0)
@@ -116,6 +137,7 @@ static void restart(struct daemon *d, struct vm *vm)
 	else
 		events_add(d, again->name, "vm.restarted", "runs as domain %u", again->domid);
 	json_object_put(config);
+	json_object_put(wish.options);
 }
 
 static void stopped_work(struct daemon *d, void *arg)
@@ -123,6 +145,7 @@ static void stopped_work(struct daemon *d, void *arg)
 	cleanup_free struct job *job = arg;
 	struct vm *vm;
 	const char *action;
+	bool was;
 
 	if (worker_take_name(d, job->name, clock_now_ns() + NAME_WAIT_NS) < 0)
 		return;
@@ -131,11 +154,12 @@ static void stopped_work(struct daemon *d, void *arg)
 		goto out;
 	action = action_of(vm, job->reason);
 	events_add(d, vm->name, "vm.stopped", "%s; action: %s", word_of(job->reason), action);
-	if (leave_protection(d, vm, "the VM has stopped"))
+	was = leave_protection(d, vm, "the VM has stopped");
+	if (was && strcmp(action, "restart"))
 		events_add(d, vm->name, "unprotected",
-			   "protection has ended with the run of the VM; protect it again");
+			   "protection has ended with the run of the VM");
 	if (!strcmp(action, "restart"))
-		restart(d, vm);
+		restart(d, vm, was);
 	else if (strcmp(action, "preserve"))
 		vm_end(d, vm);
 out:
@@ -174,7 +198,7 @@ static void vmm_died_work(struct daemon *d, void *arg)
 			events_add(d, vm->name, "vm.died", "pollux-vmm has ended: %s",
 				   words[0] ? words : "without a word");
 		if (again)
-			restart(d, vm);
+			restart(d, vm, false);
 		else
 			vm_end(d, vm);
 	}
@@ -194,6 +218,19 @@ static void guard_died_work(struct daemon *d, void *arg)
 	worker_drop_name(d, job->name);
 }
 
+static void reprotect_work(struct daemon *d, void *arg)
+{
+	cleanup_free struct job *job = arg;
+	struct vm *vm;
+
+	if (worker_take_name(d, job->name, clock_now_ns() + NAME_WAIT_NS) < 0)
+		return;
+	vm = find_job(d, job);
+	if (vm)
+		reprotect_try(d, vm);
+	worker_drop_name(d, job->name);
+}
+
 static void active_work(struct daemon *d, void *arg)
 {
 	cleanup_free struct job *job = arg;
@@ -206,6 +243,7 @@ static void active_work(struct daemon *d, void *arg)
 		vm_becomes_active(d, vm);
 		events_add(d, vm->name, "takeover", "runs here now, taken over from %s",
 			   vm->guard.peer);
+		reprotect_try(d, vm);
 	}
 	worker_drop_name(d, job->name);
 }
@@ -305,7 +343,7 @@ void watch_stop(struct vm *vm)
 
 /* What the loop goes by, read in one piece: workers change it meanwhile. */
 struct look {
-	bool taken, gone, wanted, takes_over;
+	bool taken, gone, wanted, takes_over, reprotect;
 	uint64_t retry_at_ns;
 	struct process vmm, guard;
 };
@@ -321,6 +359,7 @@ static struct look take_look(struct daemon *d, struct vm *vm)
 		.gone = vm->gone,
 		.wanted = g->wanted,
 		.takes_over = vm->standby && !strcmp(json_text(g->status, "role", ""), "active"),
+		.reprotect = reprotect_due(vm),
 		.retry_at_ns = g->retry_at_ns,
 		.vmm = vm->vmm,
 		.guard = g->process,
@@ -345,6 +384,8 @@ static void look_at(struct daemon *d, struct vm *vm)
 		start_job(d, vm, guard_died_work, CONTROL_CRASH);
 	else if (l.takes_over)
 		start_job(d, vm, active_work, CONTROL_CRASH);
+	else if (l.reprotect)
+		start_job(d, vm, reprotect_work, CONTROL_CRASH);
 }
 
 static void free_gone(struct daemon *d)

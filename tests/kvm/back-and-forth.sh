@@ -1,0 +1,74 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# timeout: 600
+#
+# A VM goes back and forth between two hosts (tests/lib/pair.sh), by power cuts, and every time
+# the host that it left becomes its backup again by itself. The guest counts on
+# from where it was, and neither host collects anything: folders, sockets, processes.
+#
+# N=moves.
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+. tests/lib/pair.sh
+N=${N:-6}
+
+peer_of() { case $1 in a) echo b ;; b) echo a ;; esac; }
+is_protected() { [ "$(status "$1" .protected)" = true ]; }
+has_moved_to() { [ "$(status "$1" '| select(.vm_state == "running") | .takeover.takeover_ns')" -gt 0 ] 2>/dev/null; }
+last_count() { serial "$1" | grep -xE '[0-9a-f]{8}' | tail -n 1; }
+counts_beyond() { local n; n=$(last_count "$1"); [ -n "$n" ] && [ $((16#$n)) -gt "$2" ]; }
+
+# What is there of a VM on a host, whichever it is.
+check_leaks()
+{
+	local host runs=0 left
+	for host in a b; do
+		[ "$(ls "$T/$host/run/vm" | grep -c '^[0-9]')" = 1 ] ||
+			fail "folders on $host: $(ls "$T/$host/run/vm")"
+		left=$(ls "$T/$host/run/ha" | sort | tr '\n' ' ')
+		[ "$left" = "tiny.json tiny.run tiny.sock tiny.sock.blackbox " ] ||
+			fail "left in run/ha of $host: $left"
+		[ "$(ls "$T/$host/state/tiny")" = record ] ||
+			fail "left in the state of $host: $(ls "$T/$host/state/tiny")"
+		lives=$(pgrep -c -f "pollux-(ha|vmm) .*$T/$host/" || true)
+		[ "$lives" = 2 ] || fail "$lives processes of tiny on $host"
+		left=$(ls "/proc/$(pids_of $host polluxd)/fd" | wc -l)
+		[ "${fds[$host]:-}" ] || fds[$host]=$left
+		[ "$left" -le $((${fds[$host]} + 4)) ] ||
+			fail "polluxd of $host has $left descriptors, had ${fds[$host]}"
+	done
+}
+declare -A fds
+
+# power_cut HOST: nothing of it lives on, and it comes back a moment later.
+power_cut()
+{
+	cut_off "$1" polluxd
+	cut_off "$1" ha
+	cut_off "$1" vmm
+	rm -f "$T/$1/daemon.pid"
+}
+
+make_pair 'interval = 50ms' 'timeout = 1s'
+start_host a
+start_host b
+on a vm create "$T/tiny.cfg" >/dev/null || fail "vm create"
+on a protect tiny b >/dev/null || fail "protect"
+here=a
+for ((i = 1; i <= N; i++)); do
+	there=$(peer_of $here)
+	until_true 60 is_protected $here || fail "move $i: not protected on $here: $(status $here .word)"
+	count=$((16#$(last_count $here)))
+	until_true 30 counts_beyond $here $count || fail "move $i: the guest does not count on $here"
+	check_leaks
+	count=$((16#$(last_count $here)))
+	power_cut $here
+	until_true 30 has_moved_to $there || fail "move $i: $there has not taken over: $(status $there .word)"
+	until_true 60 counts_beyond $there $((count / 2)) || fail "move $i: the guest began anew on $there"
+	start_host $here
+	echo "move $i: power cut of $here; counted to $count, on $there: $(status $there .word)"
+	here=$there
+done
+until_true 60 is_protected $here || fail "not protected in the end: $(status $here .word)"
+check_leaks
+exit 0
