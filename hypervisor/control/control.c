@@ -53,14 +53,30 @@ int control_fd(const struct control *c)
 static int send_request(struct control *c, const struct control_call *call)
 {
 	struct cursor out = cursor_over(c->out, sizeof(c->out));
+	struct iovec iov = { .iov_base = c->out };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int) * CONTROL_MAX_FDS)];
+	} space = { 0 };
+	size_t fds_len = sizeof(int) * call->nr_request_fds;
 	ssize_t n;
 
 	cursor_put_u32(&out, call->op);
 	cursor_put_bytes(&out, call->request, call->request_len);
 	if (!cursor_ok(&out))
 		return -EMSGSIZE;
+	iov.iov_len = (size_t)(out.pos - c->out);
+	if (fds_len) {
+		msg.msg_control = space.bytes;
+		msg.msg_controllen = CMSG_SPACE(fds_len);
+		space.align.cmsg_level = SOL_SOCKET;
+		space.align.cmsg_type = SCM_RIGHTS;
+		space.align.cmsg_len = CMSG_LEN(fds_len);
+		memcpy(CMSG_DATA(&space.align), call->request_fds, fds_len);
+	}
 	do
-		n = send(c->fd, c->out, (size_t)(out.pos - c->out), MSG_NOSIGNAL);
+		n = sendmsg(c->fd, &msg, MSG_NOSIGNAL);
 	while (n < 0 && errno == EINTR);
 	return n < 0 ? -errno : 0;
 }
@@ -133,7 +149,7 @@ int control_call(struct control *c, const struct control_call *call, struct curs
 	size_t len = 0, nr_fds = 0;
 	int err;
 
-	assert(call->nr_fds <= CONTROL_MAX_FDS);
+	assert(call->nr_fds <= CONTROL_MAX_FDS && call->nr_request_fds <= CONTROL_MAX_FDS);
 	pthread_mutex_lock(&c->lock);
 	err = send_request(c, call);
 	if (!err)

@@ -5,7 +5,7 @@
  * One SOCK_SEQPACKET socket a VM, <run-dir>/control; one message is one request or
  * one reply; every number little-endian through base/cursor. A request is
  * {u32 op, payload}; its reply {i32 error (0 or -errno), payload, or on error a
- * UTF-8 reason}. Descriptors travel with SCM_RIGHTS. Replies come in the order of
+ * UTF-8 reason}. Descriptors travel with SCM_RIGHTS, either way. Replies come in the order of
  * the requests of that connection. Up to CONTROL_MAX_CLIENTS connections; each is
  * served by a thread of its own, so a slow call on one does not delay another.
  *
@@ -97,6 +97,26 @@ enum control_op {
 	 * watcher can take what is left and closes the connection when it has.
 	 */
 	CONTROL_WATCH,
+	/*
+	 * {u8 on} -> {}; on: one descriptor comes with the request, a region file (region_file.h)
+	 * open for reading and writing: from now on the regions of all disks that are written are
+	 * marked in it, durably, before the write is made (vmm/disk_track.h). A second `on`
+	 * replaces the file; while the VM runs, only one that is all ones may be given. Off: no
+	 * file is kept; remove it first. -EAGAIN here and below: a write that is under way since
+	 * two rotations ago, try again. -ENODATA below: it is off; -EIO: the file cannot be
+	 * written.
+	 */
+	CONTROL_DISK_TRACK,
+	/* {} -> {}: what is marked so far is `old`; what is marked from now on, is not. */
+	CONTROL_TRACK_ROTATE,
+	/* {u16 disk, u64 offset} -> {}: `old` marks of the disks before `disk`, and of that disk
+	 * below the offset, are forgotten, once our own disks are synced, which takes its time. */
+	CONTROL_TRACK_FORGET,
+	/* {u16 disk} -> {u8 token[16], u64 disk_bytes, u64 n, n * u64}: the disk's bitmap of
+	 * regions that are marked (base/bitmap.h, region_shift()). */
+	CONTROL_TRACK_READ,
+	/* {u16 disk, u64 n, n * u64} -> {}: marks these too; durable when it returns. */
+	CONTROL_TRACK_MARK,
 };
 
 enum control_state { CONTROL_RUNNING, CONTROL_PAUSED, CONTROL_STOPPED };
@@ -139,6 +159,8 @@ struct control_call {
 	enum control_op op;
 	const void *request;
 	size_t request_len;
+	const int *request_fds; /* sent along; they stay the caller's */
+	size_t nr_request_fds;
 	int *ret_fds;
 	size_t nr_fds;
 	struct reason *why;

@@ -20,7 +20,9 @@ struct connection {
 	struct control_server *server;
 	int fd; /* the server's lock; -1: free */
 	pthread_t thread;
-	bool ended; /* the server's lock: to be joined */
+	bool ended;			  /* the server's lock: to be joined */
+	int request_fds[CONTROL_MAX_FDS]; /* that came with the request in `in` */
+	size_t nr_request_fds;
 	uint8_t in[CONTROL_MAX_MESSAGE + 1], out[CONTROL_MAX_MESSAGE];
 };
 
@@ -37,8 +39,8 @@ struct control_server {
 
 /* --- messages ---------------------------------------------------------------------------- */
 
-/* Descriptors that a client sends are not ours to keep: none of the requests carries any. */
-static void drop_fds(struct msghdr *msg)
+/* More than there can be of use are not kept. */
+static void take_fds(struct connection *conn, struct msghdr *msg)
 {
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
 		size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
@@ -49,9 +51,20 @@ static void drop_fds(struct msghdr *msg)
 			int fd;
 
 			memcpy(&fd, CMSG_DATA(c) + i * sizeof(fd), sizeof(fd));
-			close(fd);
+			if (conn->nr_request_fds < CONTROL_MAX_FDS)
+				conn->request_fds[conn->nr_request_fds++] = fd;
+			else
+				close(fd);
 		}
 	}
+}
+
+/* Those that no operation has taken. */
+static void drop_fds(struct connection *c)
+{
+	for (size_t i = 0; i < c->nr_request_fds; i++)
+		err_close_fd(&c->request_fds[i]);
+	c->nr_request_fds = 0;
 }
 
 static ssize_t receive(struct connection *c)
@@ -73,7 +86,7 @@ static ssize_t receive(struct connection *c)
 		n = recvmsg(c->fd, &msg, MSG_CMSG_CLOEXEC);
 	while (n < 0 && errno == EINTR);
 	if (n >= 0)
-		drop_fds(&msg);
+		take_fds(c, &msg);
 	return n;
 }
 
@@ -122,6 +135,8 @@ static bool serve_request(struct connection *c, uint32_t op, struct cursor in)
 		.lock = &c->server->state_lock,
 		.in = in,
 		.out = cursor_over(c->out, sizeof(c->out)),
+		.in_fds = c->request_fds,
+		.nr_in_fds = c->nr_request_fds,
 	};
 	size_t len;
 	bool alive;
@@ -135,6 +150,7 @@ static bool serve_request(struct connection *c, uint32_t op, struct cursor in)
 	alive = reply(c, len, request.fds, err ? 0 : request.nr_fds);
 	for (size_t i = 0; i < request.nr_fds; i++)
 		close(request.fds[i]);
+	drop_fds(c);
 	return alive;
 }
 

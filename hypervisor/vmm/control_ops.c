@@ -6,6 +6,7 @@
 
 #include "base/hist.h"
 #include "hypervisor/vmm/context.h"
+#include "hypervisor/vmm/control_track.h"
 #include "hypervisor/vmm/dirty.h"
 #include "hypervisor/vmm/disk_mirror.h"
 #include "hypervisor/vmm/net_addresses.h"
@@ -407,6 +408,11 @@ int control_execute(uint32_t op, struct control_request *request)
 		[CONTROL_NET_INJECT] = op_net_inject,
 		[CONTROL_DISK_LIST] = op_disk_list,
 		[CONTROL_DISK_MIRROR] = op_disk_mirror,
+		[CONTROL_DISK_TRACK] = control_disk_track,
+		[CONTROL_TRACK_ROTATE] = control_track_rotate,
+		[CONTROL_TRACK_FORGET] = control_track_forget,
+		[CONTROL_TRACK_READ] = control_track_read,
+		[CONTROL_TRACK_MARK] = control_track_mark,
 	};
 
 	if (op >= ARRAY_SIZE(ops) || !ops[op])

@@ -18,6 +18,8 @@ struct control_request {
 	pthread_mutex_t *lock; /* serialises operations on the saved state and on devices' start */
 	struct cursor in, out;
 	struct reason why;
+	int *in_fds; /* that came with the request; one that is taken is set to -1 */
+	size_t nr_in_fds;
 	int fds[CONTROL_MAX_FDS]; /* to be passed with the reply, then closed */
 	size_t nr_fds;
 };

@@ -2,7 +2,8 @@
 /*
  * pollux-vmm: one virtual machine.
  *
- *	pollux-vmm --domid N --run-dir DIR --config FILE [--standby] [--no-sandbox]
+ *	pollux-vmm --domid N --run-dir DIR --config FILE [--standby] [--regions FILE]
+ *		[--no-sandbox]
  *
  * Builds the VM, gives its privileges up, runs it, and ends with it. What happens in
  * between is asked for over <run-dir>/control.
@@ -31,7 +32,7 @@ struct arguments {
 static int usage(void)
 {
 	fputs("usage: pollux-vmm --domid N --run-dir DIR --config FILE [--standby] "
-	      "[--no-sandbox]\n",
+	      "[--regions FILE] [--no-sandbox]\n",
 	      stderr);
 	return -EINVAL;
 }
@@ -57,6 +58,7 @@ static int parse_arguments(int argc, char **argv, struct arguments *ret)
 		{ "run-dir", required_argument, NULL, 'r' },
 		{ "config", required_argument, NULL, 'c' },
 		{ "standby", no_argument, NULL, 's' },
+		{ "regions", required_argument, NULL, 'R' },
 		{ "no-sandbox", no_argument, NULL, 'n' },
 		{ 0 },
 	};
@@ -76,6 +78,9 @@ static int parse_arguments(int argc, char **argv, struct arguments *ret)
 			break;
 		case 's':
 			ret->options.standby = true;
+			break;
+		case 'R':
+			ret->options.regions = optarg;
 			break;
 		case 'n':
 			ret->no_sandbox = true;

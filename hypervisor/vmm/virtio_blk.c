@@ -9,6 +9,9 @@
  * it (P2). A request that fails on the disk is completed with an error and its piece is
  * not put into the ring.
  *
+ * Before its first piece goes to the disk, the regions of a change are marked (disk_track.h),
+ * and it counts as under way until its last piece is in the ring.
+ *
  * From pop to push a request is in `in_flight`, which is saved. After a load start() has
  * the worker walk those heads again and repeat them, before anything new: repeating a
  * read, a write, a discard or a flush comes to the same (P2).
@@ -27,6 +30,7 @@
 #include "hypervisor/control/control.h"
 #include "hypervisor/vmm/blk_file.h"
 #include "hypervisor/vmm/disk_mirror.h"
+#include "hypervisor/vmm/disk_track.h"
 #include "hypervisor/vmm/state.h"
 #include "hypervisor/vmm/virtio_pci.h"
 #include "hypervisor/vmm/vm.h"
@@ -183,29 +187,28 @@ static int write_piece(struct virtio_blk *b, uint64_t at, size_t len)
 static int do_write(struct virtio_blk *b)
 {
 	uint64_t total = b->chain.out_bytes - HEAD_BYTES;
+	struct disk_track *track = b->v.vm->disk_track;
+	struct disk_track_write w;
 	int status = STATUS_OK;
 
 	if (b->file.readonly || total % SECTOR_BYTES || !range_ok(b, b->offset, total))
 		return STATUS_IOERR;
+	if (disk_track_begin(track, &w, b->index, b->offset, total))
+		return STATUS_IOERR;
 	for (uint64_t at = 0; at < total && status == STATUS_OK; at += PIECE_BYTES)
 		status = write_piece(b, at, (size_t)MIN(total - at, PIECE_BYTES));
+	disk_track_end(track, &w);
 	/* 5.2.6.2: without FLUSH the driver takes what is completed for durable. */
 	if (status == STATUS_OK && b->write_through)
 		status = flush(b);
 	return status;
 }
 
-/* One range of a discard or of write zeroes, already in `sector` and `sectors`. */
-static int erase_range(struct virtio_blk *b, uint64_t sector, uint32_t sectors)
+static int erase_bytes(struct virtio_blk *b, uint64_t offset, uint64_t len)
 {
-	uint64_t offset = sector * SECTOR_BYTES, len = (uint64_t)sectors * SECTOR_BYTES;
 	bool discard = b->type == REQUEST_DISCARD;
 	int err;
 
-	if (sector > b->file.bytes / SECTOR_BYTES || !range_ok(b, offset, len))
-		return STATUS_IOERR;
-	if (!len)
-		return STATUS_OK;
 	if (fault_at("blk.write"))
 		return STATUS_IOERR;
 	err = discard ? blk_file_discard(&b->file, offset, len)
@@ -216,6 +219,25 @@ static int erase_range(struct virtio_blk *b, uint64_t sector, uint32_t sectors)
 	if (err)
 		return STATUS_IOERR;
 	return mirror(b, discard ? CONTROL_DISK_DISCARD : CONTROL_DISK_ZEROES, offset, len);
+}
+
+/* One range of a discard or of write zeroes. */
+static int erase_range(struct virtio_blk *b, uint64_t sector, uint32_t sectors)
+{
+	uint64_t offset = sector * SECTOR_BYTES, len = (uint64_t)sectors * SECTOR_BYTES;
+	struct disk_track *track = b->v.vm->disk_track;
+	struct disk_track_write w;
+	int status;
+
+	if (sector > b->file.bytes / SECTOR_BYTES || !range_ok(b, offset, len))
+		return STATUS_IOERR;
+	if (!len)
+		return STATUS_OK;
+	if (disk_track_begin(track, &w, b->index, offset, len))
+		return STATUS_IOERR;
+	status = erase_bytes(b, offset, len);
+	disk_track_end(track, &w);
+	return status;
 }
 
 static int do_erase(struct virtio_blk *b)
@@ -426,6 +448,16 @@ static const struct virtio_ops ops = {
 	.destroy = destroy,
 };
 
+/* A descriptor of its own: disk_track.h says why. */
+static int add_to_track(struct vm *vm, const struct vm_config_disk *disk, uint64_t bytes,
+			struct reason *why)
+{
+	int fd = open(disk->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	int err = fd < 0 ? -errno : disk_track_add(vm->disk_track, fd, bytes);
+
+	return err ? reason_set(why, -err, "disk %s: %s", disk->path, strerror(-err)) : 0;
+}
+
 int virtio_blk_create(struct vm *vm, unsigned int index, struct reason *why)
 {
 	const struct vm_config_disk *disk = &vm->config.disk[index];
@@ -458,7 +490,8 @@ int virtio_blk_create(struct vm *vm, unsigned int index, struct reason *why)
 	err = virtio_add(&b->v, vm, &ops, &identity, why);
 	if (err)
 		goto err_close;
-	return 0;
+	/* The device is in the VM's list by now, which frees it. */
+	return add_to_track(vm, disk, b->file.bytes, why);
 
 err_close:
 	blk_file_close(&b->file);

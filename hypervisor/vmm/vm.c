@@ -14,6 +14,7 @@
 #include "hypervisor/vmm/cpuid.h"
 #include "hypervisor/vmm/dirty.h"
 #include "hypervisor/vmm/disk_mirror.h"
+#include "hypervisor/vmm/disk_track.h"
 #include "hypervisor/vmm/io.h"
 #include "hypervisor/vmm/net_hold.h"
 #include "hypervisor/vmm/pci.h"
@@ -177,6 +178,8 @@ static int open_devices(struct vm *vm, struct reason *why)
 		err = net_hold_open(&vm->net_hold);
 	if (!err)
 		err = disk_mirror_open(&vm->disk_mirror);
+	if (!err)
+		err = disk_track_open(&vm->disk_track);
 	for (unsigned int i = 0; !err && i < vm->config.nr_disks; i++)
 		err = virtio_blk_create(vm, i, why);
 	for (unsigned int i = 0; !err && i < vm->config.nr_nics; i++)
@@ -186,6 +189,17 @@ static int open_devices(struct vm *vm, struct reason *why)
 	if (!err)
 		err = virtio_rng_create(vm, 0, why);
 	return err;
+}
+
+static int track_disks(struct vm *vm, const char *path, struct reason *why)
+{
+	int fd = path ? open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW) : -1;
+
+	if (!path)
+		return 0;
+	if (fd < 0)
+		return reason_set(why, errno, "%s: %s", path, strerror(errno));
+	return disk_track_on(vm->disk_track, fd, why);
 }
 
 static int build(struct vm *vm, struct reason *why)
@@ -240,6 +254,8 @@ int vm_open(const struct vm_options *options, struct vm_config *config, struct v
 		err = reason_set(why, EINVAL, "vm: \"kernel\" is missing");
 	else
 		err = build(vm, why);
+	if (!err)
+		err = track_disks(vm, options->regions, why);
 	if (err) {
 		if (!why->text[0])
 			reason_set(why, -err, "%s", strerror(-err));
@@ -298,6 +314,7 @@ static void close_devices(struct vm *vm)
 	power_close(vm->power);
 	pci_bus_close(vm->pci);
 	disk_mirror_close(vm->disk_mirror);
+	disk_track_close(vm->disk_track);
 	net_hold_close(vm->net_hold);
 }
 

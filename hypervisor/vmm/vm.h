@@ -39,6 +39,7 @@ struct context;
 struct control_server;
 struct dirty;
 struct disk_mirror;
+struct disk_track;
 struct io_bus;
 struct net_hold;
 struct pci_bus;
@@ -54,6 +55,7 @@ struct vm_options {
 	unsigned int domid;
 	const char *run_dir; /* exists; serial.log, control and console are made in it */
 	bool standby;	     /* no kernel is loaded; it waits, paused, for a state */
+	const char *regions; /* NULL, or the region file by which writes are tracked at once */
 };
 
 /* All fields are set by vm_open() and fixed from then on, unless they name a lock. */
@@ -88,6 +90,7 @@ struct vm {
 
 	struct net_hold *net_hold;
 	struct disk_mirror *disk_mirror;
+	struct disk_track *disk_track;
 };
 
 /* Takes config over, also when it fails. */

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "hypervisor/vmm/disk_mirror.h"
+#include "hypervisor/vmm/disk_track.h"
 #include "hypervisor/vmm/gate.h"
 #include "hypervisor/vmm/net_hold.h"
 #include "hypervisor/vmm/pci.h"
@@ -63,7 +64,8 @@ static inline struct vm *guest_vm_open(const char *dir)
 	gate_init(&vm->gate);
 	snprintf(vm->run_dir, sizeof(vm->run_dir), "%s", dir);
 	if (guest_memory_open(&vm->memory, GUEST_BYTES) || pci_bus_open(vm) ||
-	    net_hold_open(&vm->net_hold) || disk_mirror_open(&vm->disk_mirror))
+	    net_hold_open(&vm->net_hold) || disk_mirror_open(&vm->disk_mirror) ||
+	    disk_track_open(&vm->disk_track))
 		abort();
 	return vm;
 }
@@ -84,6 +86,7 @@ static inline void guest_vm_close(struct vm *vm)
 	pci_bus_close(vm->pci);
 	net_hold_close(vm->net_hold);
 	disk_mirror_close(vm->disk_mirror);
+	disk_track_close(vm->disk_track);
 	guest_memory_close(&vm->memory);
 	free(vm);
 }

@@ -8,4 +8,6 @@ OBJECTS_test_virtqueue := hypervisor/vmm/virtqueue hypervisor/vmm/memory hypervi
 OBJECTS_test_net_addresses := hypervisor/vmm/net_addresses hypervisor/vmm/state base/cursor
 OBJECTS_test_net_hold := hypervisor/vmm/net_hold base/hist base/cursor
 OBJECTS_test_disk_mirror := hypervisor/vmm/disk_mirror base/ring base/cursor
+OBJECTS_test_disk_track := hypervisor/vmm/disk_track hypervisor/control/region_file base/bitmap \
+	base/cursor base/err base/fault
 OBJECTS_test_netbuf_hold := netbuf/hold netbuf/announce base/cursor base/hist
