@@ -30,7 +30,7 @@ lint-text:
 	@tests/lib/lint-text
 
 LINT_C := $(filter-out tools/dashboard/%,$(wildcard $(foreach d,$(DIRS) tests/lib tests/unit \
-	tests/sim tools/lab tests/lab tests/guest tests/kvm tests/fuzz,$(d)/*.c $(d)/*.h)))
+	tests/sim tools/lab tests/lab tests/guest tests/kvm tests/fuzz disk-replica/nbd,$(d)/*.c $(d)/*.h)))
 
 # Tests bring stand-ins for functions of the product, so what it guesses across files is wrong.
 lint-cppcheck:

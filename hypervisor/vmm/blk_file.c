@@ -64,6 +64,13 @@ int blk_file_lock(struct blk_file *f)
 	return errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
 }
 
+void blk_file_unlock(struct blk_file *f)
+{
+	struct flock lock = { .l_type = F_UNLCK, .l_whence = SEEK_SET };
+
+	fcntl(f->fd, F_OFD_SETLK, &lock);
+}
+
 int blk_file_read(const struct blk_file *f, uint64_t offset, void *ret, size_t len)
 {
 	for (size_t done = 0; done < len;) {
@@ -113,10 +120,15 @@ int blk_file_discard(const struct blk_file *f, uint64_t offset, uint64_t len)
 	return allocate(f, FALLOC_FL_PUNCH_HOLE, offset, len);
 }
 
+int blk_file_zero_range(const struct blk_file *f, uint64_t offset, uint64_t len)
+{
+	return allocate(f, FALLOC_FL_ZERO_RANGE, offset, len);
+}
+
 int blk_file_zero(const struct blk_file *f, uint64_t offset, uint64_t len)
 {
 	static const uint8_t zeros[65536];
-	int err = allocate(f, FALLOC_FL_ZERO_RANGE, offset, len);
+	int err = blk_file_zero_range(f, offset, len);
 
 	if (err == -EOPNOTSUPP)
 		err = allocate(f, FALLOC_FL_PUNCH_HOLE, offset, len);

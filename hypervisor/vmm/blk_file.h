@@ -24,6 +24,7 @@ void blk_file_close(struct blk_file *f);
 /* Makes it ours until it is closed: writers exclude everybody, readers exclude writers, by an
  * open file description lock (fcntl(2)). Again is harmless. -EBUSY: somebody else's. */
 int blk_file_lock(struct blk_file *f);
+void blk_file_unlock(struct blk_file *f);
 
 int blk_file_read(const struct blk_file *f, uint64_t offset, void *ret, size_t len);
 int blk_file_write(const struct blk_file *f, uint64_t offset, const void *src, size_t len);
@@ -31,5 +32,7 @@ int blk_file_flush(const struct blk_file *f);
 /* Both leave zeros; discard gives the space back, or is -EOPNOTSUPP with nothing changed. */
 int blk_file_discard(const struct blk_file *f, uint64_t offset, uint64_t len);
 int blk_file_zero(const struct blk_file *f, uint64_t offset, uint64_t len);
+/* Zeros that keep the space, without writing them; else -EOPNOTSUPP with nothing changed. */
+int blk_file_zero_range(const struct blk_file *f, uint64_t offset, uint64_t len);
 
 #endif

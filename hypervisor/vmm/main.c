@@ -95,7 +95,7 @@ static int parse_arguments(int argc, char **argv, struct arguments *ret)
 }
 
 static int open_vm(const struct arguments *args, struct vm **ret_vm,
-		   struct control_server **ret_server, struct reason *why)
+		   struct vm_control **ret_control, struct reason *why)
 {
 	struct vm_config config;
 	int err;
@@ -106,16 +106,16 @@ static int open_vm(const struct arguments *args, struct vm **ret_vm,
 	if (!err)
 		err = vm_open(&args->options, &config, ret_vm, why);
 	if (!err)
-		err = control_server_open(*ret_vm, ret_server, why);
+		err = vm_control_open(*ret_vm, ret_control, why);
 	return err;
 }
 
 static int run(const struct arguments *args, struct reason *why)
 {
-	struct control_server *server = NULL;
+	struct vm_control *control = NULL;
 	struct vm *vm = NULL;
 	char tag[96];
-	int err = open_vm(args, &vm, &server, why);
+	int err = open_vm(args, &vm, &control, why);
 
 	if (err)
 		goto out;
@@ -126,7 +126,7 @@ static int run(const struct arguments *args, struct reason *why)
 	if (!err)
 		err = vm_start(vm, why);
 	if (!err)
-		err = control_server_start(server);
+		err = vm_control_start(control);
 	if (err)
 		goto out;
 	log_notice("event=%s memory_mib=%llu vcpus=%u", vm->standby ? "vm_standby" : "vm_started",
@@ -135,7 +135,7 @@ static int run(const struct arguments *args, struct reason *why)
 out:
 	if (vm)
 		run_quit(vm);
-	control_server_close(server);
+	vm_control_close(control);
 	vm_close(vm);
 	return err;
 }

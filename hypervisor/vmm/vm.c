@@ -10,7 +10,6 @@
 #include "hypervisor/vmm/chip_state.h"
 #include "hypervisor/vmm/console.h"
 #include "hypervisor/vmm/context.h"
-#include "hypervisor/vmm/control.h"
 #include "hypervisor/vmm/cpuid.h"
 #include "hypervisor/vmm/dirty.h"
 #include "hypervisor/vmm/disk_mirror.h"

@@ -36,7 +36,6 @@ struct boot;
 struct chip_state;
 struct console;
 struct context;
-struct control_server;
 struct dirty;
 struct disk_mirror;
 struct disk_track;
@@ -86,7 +85,6 @@ struct vm {
 	struct run *run;
 	struct context *context;
 	struct console *console;
-	struct control_server *control;
 
 	struct net_hold *net_hold;
 	struct disk_mirror *disk_mirror;

@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+# The nbdkit plugin's test drives nbdkit with the usual clients, and a backup in miniature.
+
+OBJECTS_test_nbd_ranges := disk-replica/nbd/ranges
+
+$(O)/tests/unit/nbd_replica: $(O)/obj/tests/unit/nbd_replica.o \
+		$(foreach d,disk-replica hypervisor/control base,$(call archive,$(d)))
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) $^ -lxxhash -o $@
+
+unit-tests: $(O)/tests/unit/nbd_replica $(NBD_PLUGIN)
