@@ -2,8 +2,8 @@
 /*
  * pollux-vmm: one virtual machine.
  *
- *	pollux-vmm --domid N --run-dir DIR --config FILE [--standby] [--regions FILE]
- *		[--no-sandbox]
+ *	pollux-vmm --domid N --run-dir DIR --config FILE [--standby [--memory-fd N]]
+ *		[--regions FILE] [--no-sandbox]
  *
  * Builds the VM, gives its privileges up, runs it, and ends with it. What happens in
  * between is asked for over <run-dir>/control.
@@ -21,6 +21,7 @@
 #include "hypervisor/vmm/vm.h"
 
 #define DOMID_MAX  32752u /* Xen's DOMID_FIRST_RESERVED - 1 is 0x7fef */
+#define FD_MAX	   1023
 #define EXIT_USAGE 2
 
 struct arguments {
@@ -31,8 +32,8 @@ struct arguments {
 
 static int usage(void)
 {
-	fputs("usage: pollux-vmm --domid N --run-dir DIR --config FILE [--standby] "
-	      "[--regions FILE] [--no-sandbox]\n",
+	fputs("usage: pollux-vmm --domid N --run-dir DIR --config FILE "
+	      "[--standby [--memory-fd N]] [--regions FILE] [--no-sandbox]\n",
 	      stderr);
 	return -EINVAL;
 }
@@ -51,6 +52,21 @@ static int parse_domid(const char *text, unsigned int *ret)
 	return 0;
 }
 
+/* Not 0 to 2, which are what a process has without being given anything. */
+static int parse_fd(const char *text, int *ret)
+{
+	char *end;
+	unsigned long n = strtoul(text, &end, 10);
+
+	if (*text < '0' || *text > '9' || *end || n < 3 || n > FD_MAX) {
+		fprintf(stderr, "pollux-vmm: --memory-fd %s is not between 3 and %d\n", text,
+			FD_MAX);
+		return -EINVAL;
+	}
+	*ret = (int)n;
+	return 0;
+}
+
 static int parse_arguments(int argc, char **argv, struct arguments *ret)
 {
 	static const struct option options[] = {
@@ -59,6 +75,7 @@ static int parse_arguments(int argc, char **argv, struct arguments *ret)
 		{ "config", required_argument, NULL, 'c' },
 		{ "standby", no_argument, NULL, 's' },
 		{ "regions", required_argument, NULL, 'R' },
+		{ "memory-fd", required_argument, NULL, 'm' },
 		{ "no-sandbox", no_argument, NULL, 'n' },
 		{ 0 },
 	};
@@ -82,6 +99,10 @@ static int parse_arguments(int argc, char **argv, struct arguments *ret)
 		case 'R':
 			ret->options.regions = optarg;
 			break;
+		case 'm':
+			if (parse_fd(optarg, &ret->options.memory_fd))
+				return -EINVAL;
+			break;
 		case 'n':
 			ret->no_sandbox = true;
 			break;
@@ -90,6 +111,8 @@ static int parse_arguments(int argc, char **argv, struct arguments *ret)
 		}
 	}
 	if (optind < argc || !ret->options.domid || !ret->options.run_dir || !ret->config)
+		return usage();
+	if (ret->options.memory_fd >= 0 && !ret->options.standby)
 		return usage();
 	return 0;
 }
@@ -142,7 +165,7 @@ out:
 
 int main(int argc, char **argv)
 {
-	struct arguments args = { 0 };
+	struct arguments args = { .options.memory_fd = -1 };
 	struct reason why = { 0 };
 	int err;
 

@@ -3,44 +3,65 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "base/bitmap.h"
 #include "base/err.h"
 #include "base/fault.h"
 
 #define BYTES_UNIT (UINT64_C(1) << 20)
+#define SEALS	   (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
 static uint64_t gfn_of(uint64_t gpa)
 {
 	return gpa / GUEST_PAGE_BYTES;
 }
 
-static int map_memfd(struct guest_memory *mem, uint64_t bytes)
+static int make_memfd(uint64_t bytes)
 {
 	int fd = memfd_create("pollux-guest", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	int err;
 
 	if (fd < 0)
 		return -errno;
-	if (ftruncate(fd, (off_t)bytes) ||
-	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)) {
+	if (ftruncate(fd, (off_t)bytes) || fcntl(fd, F_ADD_SEALS, SEALS)) {
 		err = -errno;
-		goto err_close;
+		close(fd);
+		return err;
 	}
+	return fd;
+}
+
+/* Memory that a process before us has made: its seals are what keeps it from shrinking now. */
+static int check_memfd(int fd, uint64_t bytes)
+{
+	int seals = fcntl(fd, F_GET_SEALS);
+	struct stat st;
+
+	if (seals < 0 || fstat(fd, &st))
+		return -errno;
+	if ((seals & SEALS) != SEALS || (uint64_t)st.st_size != bytes)
+		return -EINVAL;
+	return fcntl(fd, F_SETFD, FD_CLOEXEC) ? -errno : 0;
+}
+
+/* Takes fd over. */
+static int map_memfd(struct guest_memory *mem, int fd, uint64_t bytes)
+{
+	int err;
+
 	mem->base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
 	if (mem->base == MAP_FAILED) {
 		err = -errno;
-		goto err_close;
+		mem->base = NULL;
+		close(fd);
+		return err;
 	}
 	mem->fd = fd;
 	return 0;
-
-err_close:
-	close(fd);
-	return err;
 }
 
-int guest_memory_open(struct guest_memory *ret, uint64_t bytes)
+int guest_memory_open(struct guest_memory *ret, uint64_t bytes, int inherited_fd)
 {
 	struct guest_memory mem = { .fd = -1 };
 	uint64_t words;
@@ -54,7 +75,16 @@ int guest_memory_open(struct guest_memory *ret, uint64_t bytes)
 		mem.high_bytes ? gfn_of(GUEST_HIGH_START + mem.high_bytes) : gfn_of(mem.low_bytes);
 	words = bitmap_words(mem.nr_gfns);
 
-	err = map_memfd(&mem, bytes);
+	if (inherited_fd >= 0) {
+		err = check_memfd(inherited_fd, bytes);
+		if (err)
+			return err;
+	} else {
+		inherited_fd = make_memfd(bytes);
+		if (inherited_fd < 0)
+			return inherited_fd;
+	}
+	err = map_memfd(&mem, inherited_fd, bytes);
 	if (err)
 		return err;
 	mem.device_dirty = calloc(words, sizeof(uint64_t));

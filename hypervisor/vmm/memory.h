@@ -40,10 +40,12 @@ struct guest_memory {
 
 /*
  * Reserves address space, not pages. -EINVAL: not a multiple of 1 MiB between the two limits.
+ * `inherited_fd`, if not -1, is memory of that size which another process had, with what it
+ * left there; taken over on success. -EINVAL: of another size, or not sealed as ours is.
  * The memfd is sealed against a change of its size, so that no one who maps it can make an
  * access of ours fault.
  */
-int guest_memory_open(struct guest_memory *ret, uint64_t bytes);
+int guest_memory_open(struct guest_memory *ret, uint64_t bytes, int inherited_fd);
 void guest_memory_close(struct guest_memory *mem);
 
 /* Copies out of / into the guest. -EFAULT, nothing done, unless all of it is memory. */

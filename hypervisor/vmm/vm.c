@@ -119,16 +119,16 @@ static uint64_t available_bytes(void)
 }
 
 /* Refused now rather than killed later, when the guest has come to rely on it. */
-static int open_memory(struct vm *vm, struct reason *why)
+static int open_memory(struct vm *vm, int inherited_fd, struct reason *why)
 {
 	uint64_t bytes = vm->config.memory_bytes, available = available_bytes();
 	int err;
 
-	if (bytes > available)
+	if (inherited_fd < 0 && bytes > available)
 		return reason_set(why, ENOMEM, "memory: %llu MiB, the host has %llu MiB available",
 				  (unsigned long long)(bytes >> 20),
 				  (unsigned long long)(available >> 20));
-	err = guest_memory_open(&vm->memory, bytes);
+	err = guest_memory_open(&vm->memory, bytes, inherited_fd);
 	if (!err)
 		err = export_open(&vm->export, vm->memory.nr_gfns, CONTEXT_MAX_BYTES);
 	if (!err)
@@ -201,12 +201,12 @@ static int track_disks(struct vm *vm, const char *path, struct reason *why)
 	return disk_track_on(vm->disk_track, fd, why);
 }
 
-static int build(struct vm *vm, struct reason *why)
+static int build(struct vm *vm, int memory_fd, struct reason *why)
 {
 	int err = open_kvm(vm, why);
 
 	if (!err)
-		err = open_memory(vm, why);
+		err = open_memory(vm, memory_fd, why);
 	if (!err)
 		err = io_bus_open(&vm->io);
 	if (!err)
@@ -252,7 +252,7 @@ int vm_open(const struct vm_options *options, struct vm_config *config, struct v
 	else if (!vm->config.kernel && !vm->standby)
 		err = reason_set(why, EINVAL, "vm: \"kernel\" is missing");
 	else
-		err = build(vm, why);
+		err = build(vm, options->memory_fd, why);
 	if (!err)
 		err = track_disks(vm, options->regions, why);
 	if (err) {

@@ -54,6 +54,7 @@ struct vm_options {
 	unsigned int domid;
 	const char *run_dir; /* exists; serial.log, control and console are made in it */
 	bool standby;	     /* no kernel is loaded; it waits, paused, for a state */
+	int memory_fd;	     /* a standby's, inherited: see guest_memory_open(); or -1 */
 	const char *regions; /* NULL, or the region file by which writes are tracked at once */
 };
 

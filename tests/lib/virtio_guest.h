@@ -63,7 +63,7 @@ static inline struct vm *guest_vm_open(const char *dir)
 	vm->kvm_fd = vm->fd = -1;
 	gate_init(&vm->gate);
 	snprintf(vm->run_dir, sizeof(vm->run_dir), "%s", dir);
-	if (guest_memory_open(&vm->memory, GUEST_BYTES) || pci_bus_open(vm) ||
+	if (guest_memory_open(&vm->memory, GUEST_BYTES, -1) || pci_bus_open(vm) ||
 	    net_hold_open(&vm->net_hold) || disk_mirror_open(&vm->disk_mirror) ||
 	    disk_track_open(&vm->disk_track))
 		abort();

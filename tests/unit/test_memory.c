@@ -17,7 +17,7 @@ static int open_small(void **state)
 	static struct guest_memory mem;
 
 	*state = &mem;
-	return guest_memory_open(&mem, 64 * MIB);
+	return guest_memory_open(&mem, 64 * MIB, -1);
 }
 
 static int open_split(void **state)
@@ -25,7 +25,7 @@ static int open_split(void **state)
 	static struct guest_memory mem;
 
 	*state = &mem;
-	return guest_memory_open(&mem, GUEST_HOLE_START + 64 * MIB);
+	return guest_memory_open(&mem, GUEST_HOLE_START + 64 * MIB, -1);
 }
 
 static int close_memory(void **state)
@@ -45,9 +45,9 @@ static void test_sizes(void **state)
 	struct guest_memory mem;
 
 	(void)state;
-	assert_int_equal(guest_memory_open(&mem, GUEST_MIN_BYTES - MIB), -EINVAL);
-	assert_int_equal(guest_memory_open(&mem, GUEST_MAX_BYTES + MIB), -EINVAL);
-	assert_int_equal(guest_memory_open(&mem, 64 * MIB + 4096), -EINVAL);
+	assert_int_equal(guest_memory_open(&mem, GUEST_MIN_BYTES - MIB, -1), -EINVAL);
+	assert_int_equal(guest_memory_open(&mem, GUEST_MAX_BYTES + MIB, -1), -EINVAL);
+	assert_int_equal(guest_memory_open(&mem, 64 * MIB + 4096, -1), -EINVAL);
 }
 
 static void test_bounds(void **state)

@@ -40,7 +40,7 @@ static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 
-	if (guest_memory_open(&f->mem, MEMORY))
+	if (guest_memory_open(&f->mem, MEMORY, -1))
 		return -1;
 	f->vq.mem = &f->mem;
 	virtqueue_reset(&f->vq);
