@@ -65,6 +65,15 @@ static int refuse(struct acceptor *a, struct transport *t, const struct refusal 
 	return transport_answer(t, &m, &ignored);
 }
 
+/* What this standby's memory is before the first copy, and what else we speak. */
+static uint64_t choose_features(const struct settings *s, uint64_t offered)
+{
+	uint64_t ours = PROTO_FEATURE_DELTA;
+
+	ours |= s->memory_kept ? PROTO_FEATURE_KEPT : PROTO_FEATURE_ZEROED;
+	return offered & ours;
+}
+
 static int welcome(struct acceptor *a, struct transport *t, const struct proto_hello *h,
 		   struct refusal *why)
 {
@@ -74,7 +83,7 @@ static int welcome(struct acceptor *a, struct transport *t, const struct proto_h
 		.generation = a->config.generation,
 		.welcome = {
 			.version = PROTO_VERSION,
-			.features = h->features & PROTO_FEATURES_KNOWN,
+			.features = choose_features(a->config.settings, h->features),
 			.codec = (uint8_t)codec_choose(a->config.settings->codec, CODEC_ALL,
 						       h->codecs),
 			.session = h->session,

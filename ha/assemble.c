@@ -6,11 +6,13 @@
 #include <stdatomic.h>
 
 #include "base/blackbox.h"
+#include "base/clock.h"
 #include "base/fault.h"
 #include "disk-replica/apply.h"
 #include "disk-replica/log.h"
 #include "ha/decode.h"
 #include "ha/mailbox.h"
+#include "ha/offer.h"
 #include "ha/pending.h"
 #include "ha/platform.h"
 
@@ -164,6 +166,31 @@ static int take_end(struct assembler *a, const struct message *m, struct refusal
 	return 0;
 }
 
+/* On this thread, which is not the one of heartbeats, and in the order of the frames: pages
+ * that come later cannot be taken for what was compared. */
+static int take_hashes(struct assembler *a, const struct message *m, struct refusal *why)
+{
+	struct transport *t = a->config.answer_on;
+	uint8_t lacked[PROTO_HASHES_MAX / 8];
+	struct message answer = {
+		.type = PROTO_PAGES_LACKED,
+		.generation = a->config.generation,
+		.pages = m->pages,
+		.tail = lacked,
+		.tail_len = (m->pages.count + 7) / 8,
+	};
+	uint64_t deadline = clock_now_ns() + PROTO_SEND_NS;
+	int r;
+
+	if (!t || !a->direct)
+		return refusal_set(why, PROTO_UNEXPECTED, "PAGE_HASHES %s",
+				   t ? "after the first epoch" : "for memory that was not kept");
+	r = offer_judge(a->config.platform, transport_session(t), m, lacked, why);
+	if (!r)
+		r = transport_send(t, &answer, deadline, why);
+	return r ? r : transport_flush(t, deadline, why);
+}
+
 static int begin(struct assembler *a, uint64_t epoch, struct refusal *why)
 {
 	int r;
@@ -186,6 +213,8 @@ static int take(struct assembler *a, const struct message *m, struct refusal *wh
 {
 	int r;
 
+	if (m->type == PROTO_PAGE_HASHES)
+		return take_hashes(a, m, why);
 	if (!frame_is_data(m->type) && m->type != PROTO_EPOCH_END && m->type != PROTO_HASH)
 		return refusal_set(why, PROTO_UNEXPECTED, "%s on the bulk connection",
 				   proto_type_name(m->type));

@@ -34,6 +34,9 @@ struct assemble_config {
 	uint64_t generation;
 	bool delta;
 	uint32_t codecs;
+	/* The standby's memory is this VM's of old: hashes are compared, the answers sent here. Up
+	 * to the end of the first epoch nobody else sends on it. NULL: none are expected. */
+	struct transport *answer_on;
 };
 
 int assemble_open(const struct assemble_config *config, struct assembler **ret);

@@ -4,6 +4,7 @@
 #include <json-c/json.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "disk-replica/apply.h"
 #include "disk-replica/log.h"
 #include "disk-replica/mirror.h"
@@ -161,6 +162,7 @@ static int open_link(struct engine *e, const struct accepted *in)
 		.generation = e->role.own.generation,
 		.delta = in->welcome.features & PROTO_FEATURE_DELTA,
 		.codecs = 1u << CODEC_NONE | 1u << in->welcome.codec,
+		.answer_on = in->welcome.features & PROTO_FEATURE_KEPT ? in->bulk : NULL,
 	};
 	struct link_config link = {
 		.bulk = in->bulk,
@@ -436,6 +438,24 @@ static uint64_t pending_limit(const struct backup *b)
 	return PENDING_MEMORIES * b->platform.memory_bytes + PENDING_SPARE;
 }
 
+/* A page that is not what it was, for the test that its hash gives it away. */
+static void damage_a_page(struct engine *e)
+{
+	struct platform *p = &((struct backup *)e->side)->platform;
+	struct page_record r = { .gfn = p->nr_gfns / 2, .kind = PROTO_PAGE_WHOLE };
+	const void *page = p->ops->page(p, r.gfn);
+	uint8_t bytes[PLATFORM_PAGE_BYTES];
+
+	if (!page)
+		return;
+	memcpy(bytes, page, sizeof(bytes));
+	bytes[1] ^= 0x80;
+	r.bytes = bytes;
+	r.len = sizeof(bytes);
+	p->ops->standby_page(p, &r);
+	engine_event(e, "fault", "page %llu is damaged", (unsigned long long)r.gfn);
+}
+
 static int open_standby(struct engine *e, struct reason *why)
 {
 	struct backup *b = e->side;
@@ -445,6 +465,8 @@ static int open_standby(struct engine *e, struct reason *why)
 
 	if (r)
 		return r;
+	if (e->settings.memory_kept && fault_at("memory.damage"))
+		damage_a_page(e);
 	r = control_connect(e->settings.run_dir, &b->control);
 	if (r)
 		return reason_set(why, -r, "%s: pollux-vmm does not answer: %s",

@@ -99,6 +99,8 @@ static const char *const type_names[] = {
 	[PROTO_YIELD] = "YIELD",
 	[PROTO_YIELD_REQUEST] = "YIELD_REQUEST",
 	[PROTO_HASH] = "HASH",
+	[PROTO_PAGE_HASHES] = "PAGE_HASHES",
+	[PROTO_PAGES_LACKED] = "PAGES_LACKED",
 };
 
 static bool type_known(unsigned type)

@@ -46,6 +46,8 @@ static bool read_words(const struct message *m, struct letter *l)
 	case PROTO_HEARTBEAT_REPLY:
 	case PROTO_BYE:
 	case PROTO_HASH:
+	case PROTO_PAGE_HASHES:
+	case PROTO_PAGES_LACKED:
 		return false;
 	}
 	message_text(m, text, sizeof(text));

@@ -178,6 +178,11 @@ static void wire_fields(struct wire *w, struct message *m)
 		wire_u64(w, &m->hash.epoch);
 		wire_u64(w, &m->hash.hash);
 		break;
+	case PROTO_PAGE_HASHES:
+	case PROTO_PAGES_LACKED:
+		wire_u64(w, &m->pages.gfn);
+		wire_u32(w, &m->pages.count);
+		break;
 	case PROTO_PAGES:
 		break;
 	}
@@ -263,6 +268,30 @@ static int check_state(const struct message *m, struct refusal *why)
 	return 0;
 }
 
+/* Whether the pages are in the guest is checked where the guest is known. */
+static int check_page_list(const struct message *m, struct refusal *why)
+{
+	const struct proto_pages *p = &m->pages;
+	const uint8_t *tail = m->tail;
+	uint32_t want;
+
+	if (!p->count || p->count > PROTO_HASHES_MAX)
+		return refusal_set(why, PROTO_BAD_PAYLOAD, "%s of %u pages, 1 to %u are allowed",
+				   proto_type_name(m->type), p->count, PROTO_HASHES_MAX);
+	if (p->gfn > UINT64_MAX - p->count)
+		return refusal_set(why, PROTO_BAD_PAYLOAD, "%s from page %" PRIu64 " on",
+				   proto_type_name(m->type), p->gfn);
+	want = m->type == PROTO_PAGE_HASHES ? p->count * PROTO_HASH_BYTES : (p->count + 7) / 8;
+	if (m->tail_len != want)
+		return refusal_set(why, PROTO_BAD_PAYLOAD,
+				   "%s of %u pages carries %u bytes, not %u",
+				   proto_type_name(m->type), p->count, m->tail_len, want);
+	if (m->type == PROTO_PAGES_LACKED && p->count % 8 && tail[want - 1] >> p->count % 8)
+		return refusal_set(why, PROTO_BAD_PAYLOAD, "PAGES_LACKED of %u pages names more",
+				   p->count);
+	return 0;
+}
+
 /* Which messages have a tail, and how long it may be. */
 static uint32_t tail_limit(uint16_t type)
 {
@@ -278,6 +307,8 @@ static uint32_t tail_limit(uint16_t type)
 	case PROTO_DISK_DATA:
 	case PROTO_DISK_WRITE:
 	case PROTO_STATE:
+	case PROTO_PAGE_HASHES:
+	case PROTO_PAGES_LACKED:
 		return PROTO_PAYLOAD_MAX;
 	case PROTO_HELLO:
 	case PROTO_WELCOME:
@@ -319,6 +350,8 @@ static int check_message(const struct message *m, struct refusal *why)
 		return check_state(m, why);
 	if (m->type == PROTO_HEARTBEAT || m->type == PROTO_HEARTBEAT_REPLY)
 		return check_active(m, why);
+	if (m->type == PROTO_PAGE_HASHES || m->type == PROTO_PAGES_LACKED)
+		return check_page_list(m, why);
 	return 0;
 }
 

@@ -32,6 +32,7 @@ struct message {
 		struct proto_handover handover;
 		struct proto_bye bye;
 		struct proto_hash hash;
+		struct proto_pages pages; /* PAGE_HASHES, PAGES_LACKED */
 	};
 	const void *tail;
 	uint32_t tail_len;

@@ -449,6 +449,7 @@ static void count(struct engine *e)
 		sender_progress(p->sender, &now);
 		s->bytes_raw += now.bytes_raw;
 		s->bytes_wire += now.bytes_wire;
+		s->kept_pages = now.kept_pages;
 		s->copy_done_bytes = now.copied_bytes + now.round_done * PLATFORM_PAGE_BYTES;
 		s->copy_total_bytes = now.total_bytes + now.round_pages * PLATFORM_PAGE_BYTES;
 		for (uint64_t n = p->epoch.acked + 1; n <= p->epoch.captured; n++)

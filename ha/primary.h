@@ -20,6 +20,7 @@ struct dial;
 struct link;
 struct mirror;
 struct netbuf;
+struct offer;
 struct sender;
 
 struct primary {
@@ -41,6 +42,7 @@ struct primary {
 	/* The present link; all NULL without one. */
 	struct link *link;
 	struct sender *sender;
+	struct offer *offer;   /* of its first round; NULL: the standby has nothing of the VM */
 	struct mirror *mirror; /* outlives a link that breaks: see primary_drop_link() */
 	struct copy *copy;
 	uint64_t session;

@@ -11,6 +11,7 @@
 #include "disk-replica/mirror.h"
 #include "ha/dial.h"
 #include "ha/link.h"
+#include "ha/offer.h"
 #include "ha/send.h"
 #include "netbuf/netbuf.h"
 
@@ -51,6 +52,7 @@ static int open_link(struct engine *e, const struct dial_connected *c, struct re
 		.codec = (enum codec_id)c->welcome.codec,
 		.delta = c->welcome.features & PROTO_FEATURE_DELTA,
 		.cache_bytes = e->settings.delta_cache_bytes,
+		.zeroed = c->welcome.features & PROTO_FEATURE_ZEROED,
 	};
 	struct link_config link = {
 		.bulk = c->bulk,
@@ -59,8 +61,19 @@ static int open_link(struct engine *e, const struct dial_connected *c, struct re
 		.session = p->session,
 		.generation = e->role.own.generation,
 	};
-	int r = link_open(&link, &p->link);
+	int r = 0;
 
+	e->stats.memory_kept = c->welcome.features & PROTO_FEATURE_KEPT;
+	if (e->stats.memory_kept)
+		r = offer_open(&p->platform, transport_session(c->bulk), p->capture.round,
+			       &p->offer);
+	if (p->offer) {
+		sender.offer = p->offer;
+		link.sink = offer_answered;
+		link.opaque = p->offer;
+	}
+	if (!r)
+		r = link_open(&link, &p->link);
 	if (!r)
 		r = sender_open(&sender, &p->sender);
 	return r ? reason_set(why, -r, "the link's threads: %s", strerror(-r)) : 0;
@@ -174,6 +187,8 @@ void primary_drop_link(struct engine *e)
 	}
 	link_close(p->link);
 	p->link = NULL;
+	offer_close(p->offer);
+	p->offer = NULL;
 	copy_close(p->copy);
 	p->copy = NULL;
 	p->copying = false;

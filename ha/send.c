@@ -12,8 +12,10 @@
 #include "disk-replica/copy.h"
 #include "disk-replica/mirror.h"
 #include "ha/capture.h"
+#include "ha/delta.h"
 #include "ha/encode.h"
 #include "ha/mailbox.h"
+#include "ha/offer.h"
 #include "ha/transport.h"
 
 #define JOBS_MAX    32u
@@ -40,12 +42,15 @@ struct sender {
 	uint64_t pages_sent, disk_ops_sent;
 	uint64_t drained; /* position in the mirror */
 	bool copied;
+	bool round_before; /* this is not the first round */
+	uint64_t hash_bytes;
+	struct offer_answer answer;
 	struct refusal why;
 	uint8_t page[PLATFORM_PAGE_BYTES] __attribute__((aligned(64)));
 
 	/* Read by others. */
 	_Atomic uint64_t round_done, round_pages, bytes_raw, bytes_wire, disk_bytes;
-	_Atomic uint64_t copied_bytes, total_bytes;
+	_Atomic uint64_t copied_bytes, total_bytes, kept_pages;
 	atomic_bool disks_copied;
 };
 
@@ -194,7 +199,7 @@ static void count_encoded(struct sender *s)
 	const struct encode_counters *c = encode_counters(s->encoder);
 
 	s->bytes_raw = c->bytes_raw;
-	s->bytes_wire = c->bytes_wire;
+	s->bytes_wire = c->bytes_wire + s->hash_bytes;
 }
 
 static int do_epoch(struct sender *s, const struct stage_slot *slot)
@@ -226,29 +231,125 @@ static bool is_stopping(struct sender *s)
 	return stopping;
 }
 
-/* Pages of a running guest may be torn; they are dirty again then, and come again. */
+/* Pages of a running guest may be torn; they are dirty again then, and come again. What is
+ * looked at and what is sent are the same copy. */
+static int send_page(struct sender *s, uint64_t gfn)
+{
+	struct platform *p = s->config.capture->platform;
+	const void *page = p->ops->page(p, gfn);
+	int r = 0;
+
+	if (page) {
+		memcpy(s->page, page, sizeof(s->page));
+		if (!s->round_before && s->config.zeroed && page_is_zero(s->page))
+			s->kept_pages++;
+		else
+			r = encode_page(s->encoder, gfn, s->page);
+	}
+	if (!r && ++s->round_done % ROUND_SLICE == 0)
+		r = is_stopping(s) ? -ECANCELED : drain_open(s);
+	return r;
+}
+
+static int ask(struct sender *s)
+{
+	struct message m;
+	int r = 0;
+
+	while (!r && offer_ask(s->config.offer, &m)) {
+		s->hash_bytes += m.tail_len;
+		r = send_message(s, &m);
+		if (!r)
+			r = transport_flush(s->config.bulk, clock_now_ns() + PROTO_SEND_NS,
+					    &s->why);
+	}
+	return r;
+}
+
+/* The mirror is drained meanwhile: a ring that is full stops the guest's disk. */
+static int await_answer(struct sender *s, uint64_t deadline_ns)
+{
+	struct pollfd p[3] = {
+		{ .fd = offer_fd(s->config.offer), .events = POLLIN },
+		{ .fd = s->wake_fd, .events = POLLIN },
+		{ .fd = s->config.mirror ? mirror_wait_fd(s->config.mirror) : -1,
+		  .events = POLLIN },
+	};
+	uint64_t now = clock_now_ns();
+	eventfd_t ignored;
+
+	if (now >= deadline_ns)
+		return reason_set(&s->why.why, ETIMEDOUT,
+				  "the backup does not answer which pages it lacks");
+	if (poll(p, 3, (int)((deadline_ns - now) / NS_PER_MS) + 1) < 0 && errno != EINTR)
+		return -errno;
+	if (p[1].revents)
+		eventfd_read(s->wake_fd, &ignored);
+	if (p[2].revents)
+		mirror_wait_clear(s->config.mirror);
+	return is_stopping(s) ? -ECANCELED : drain_open(s);
+}
+
+static int send_lacked(struct sender *s)
+{
+	const struct offer_answer *a = &s->answer;
+	int r = 0;
+
+	for (uint32_t i = 0; !r && i < a->count; i++) {
+		if (a->lacked[i / 8] >> i % 8 & 1) {
+			r = send_page(s, a->gfn + i);
+		} else {
+			s->kept_pages++;
+			s->round_done++;
+		}
+	}
+	return r;
+}
+
+static int do_offered_round(struct sender *s)
+{
+	uint64_t deadline = clock_now_ns() + PROTO_SEND_NS;
+	int r = 0;
+
+	while (!r) {
+		r = ask(s);
+		if (!r)
+			r = offer_take(s->config.offer, &s->answer);
+		if (r == -EAGAIN) {
+			r = await_answer(s, deadline);
+		} else if (!r) {
+			r = send_lacked(s);
+			deadline = clock_now_ns() + PROTO_SEND_NS;
+		}
+	}
+	return r == -ENODATA ? 0 : r;
+}
+
+static int do_whole_round(struct sender *s)
+{
+	const struct capture *c = s->config.capture;
+	int r = 0;
+
+	bitmap_for_each (gfn, c->round, c->platform->nr_gfns) {
+		r = send_page(s, gfn);
+		if (r)
+			break;
+	}
+	return r;
+}
+
 static int do_round(struct sender *s)
 {
 	const struct capture *c = s->config.capture;
-	struct platform *p = c->platform;
 	struct letter l = { .kind = LETTER_ROUND_SENT, .session = s->config.session };
-	int r = 0;
+	int r;
 
-	s->round_pages = bitmap_count(c->round, p->nr_gfns);
+	s->round_pages = bitmap_count(c->round, c->platform->nr_gfns);
 	s->round_done = 0;
-	bitmap_for_each (gfn, c->round, p->nr_gfns) {
-		const void *page = p->ops->page(p, gfn);
-
-		if (page) {
-			memcpy(s->page, page, sizeof(s->page));
-			r = encode_page(s->encoder, gfn, s->page);
-		}
-		if (!r && ++s->round_done % ROUND_SLICE == 0)
-			r = is_stopping(s) ? -ECANCELED : drain_open(s);
-		if (r)
-			return r;
-	}
-	r = encode_flush(s->encoder);
+	r = s->config.offer && !s->round_before ? do_offered_round(s) : do_whole_round(s);
+	s->round_before = true;
+	if (!r)
+		r = encode_flush(s->encoder);
 	count_encoded(s);
 	if (!r)
 		r = drain_open(s);
@@ -391,6 +492,7 @@ void sender_progress(struct sender *s, struct sender_progress *ret)
 		.round_pages = s->round_pages,
 		.bytes_raw = s->bytes_raw,
 		.bytes_wire = s->bytes_wire,
+		.kept_pages = s->kept_pages,
 		.disk_bytes = s->disk_bytes,
 	};
 }

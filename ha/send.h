@@ -24,6 +24,7 @@ struct copy;
 struct encode_counters;
 struct mailbox;
 struct mirror;
+struct offer;
 struct sender;
 struct stage_slot;
 struct transport;
@@ -39,6 +40,9 @@ struct sender_config {
 	enum codec_id codec;
 	bool delta;
 	uint64_t cache_bytes;
+	/* The first round: what the standby's memory is before it. */
+	struct offer *offer; /* of this VM (offer.h), or NULL */
+	bool zeroed;	     /* zeroes */
 };
 
 /* Starts the thread. Everything in the configuration outlives it. */
@@ -60,7 +64,8 @@ bool sender_disks_copied(struct sender *s);
 struct sender_progress {
 	uint64_t copied_bytes, total_bytes; /* of disks */
 	uint64_t round_done, round_pages;   /* of the live round in progress */
-	uint64_t bytes_raw, bytes_wire;	    /* of pages */
+	uint64_t bytes_raw, bytes_wire;	    /* of pages, and of hashes on the wire */
+	uint64_t kept_pages;		    /* not sent: the standby had them */
 	uint64_t disk_bytes;		    /* of writes after the copy */
 };
 void sender_progress(struct sender *s, struct sender_progress *ret);

@@ -36,6 +36,7 @@ static const struct key {
 	{ "socket", PATH, FIELD(socket), 0, 0 },
 	{ "run_dir", PATH, FIELD(run_dir), 0, 0 },
 	{ "listen_fd", NUMBER, FIELD(listen_fd), 3, 1023 },
+	{ "memory_kept", FLAG, FIELD(memory_kept), 0, 0 },
 	{ "oracle", FLAG, FIELD(oracle), 0, 0 },
 	{ "config", OBJECT, FIELD(config), 0, 0 },
 	{ "options", OBJECT, FIELD(options), 0, 0 },

@@ -45,6 +45,7 @@ struct settings {
 	char socket[SETTINGS_PATH_MAX];
 	char run_dir[SETTINGS_PATH_MAX]; /* of the VM: pollux-vmm's control socket is there */
 	int listen_fd;			 /* backup: where the primary will connect; else -1 */
+	bool memory_kept;		 /* backup: the standby has memory of this VM */
 	bool oracle;			 /* compare hashes of all memory at every epoch */
 	struct json_object *options;	 /* the operator's, for the other host, or NULL */
 	struct json_object *config;	 /* the VM's configuration, for the other host */

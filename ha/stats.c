@@ -122,6 +122,7 @@ static void add_who(struct json_object *o, const struct stats_view *v, const str
 struct json_object *stats_json(const struct stats_view *v)
 {
 	static const char *const copy_names[] = { "done_bytes", "total_bytes" };
+	static const char *const kept_names[] = { "pages", "bytes" };
 	static const char *const backup_names[] = { "committed_epoch", "age_ns" };
 	static const char *const takeover_names[] = { "detect_ns", "takeover_ns" };
 	static const char *const oracle_names[] = { "checked", "failed" };
@@ -147,6 +148,8 @@ struct json_object *stats_json(const struct stats_view *v)
 	add_u64(o, "live_rounds", s->live_rounds);
 	add_pair(o, "copy", s->copy_total_bytes > 0, copy_names,
 		 (uint64_t[]){ s->copy_done_bytes, s->copy_total_bytes });
+	add_pair(o, "memory_kept", s->memory_kept, kept_names,
+		 (uint64_t[]){ s->kept_pages, s->kept_pages * PLATFORM_PAGE_BYTES });
 	add_pair(o, "takeover", s->taken_over, takeover_names,
 		 (uint64_t[]){ s->detect_ns, s->takeover_ns });
 	add_pair(o, "oracle", v->settings->oracle, oracle_names,

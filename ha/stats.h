@@ -26,6 +26,8 @@ struct stats {
 	uint64_t live_rounds;
 	uint64_t backup_epoch, backup_age_ns, backup_heard_ns; /* the backup's word (P5) */
 	uint64_t copy_done_bytes, copy_total_bytes;
+	bool memory_kept;    /* the standby of the last copy had memory of the VM */
+	uint64_t kept_pages; /* of that copy, not sent: it had them */
 	uint64_t lag_bytes, lag_epochs;
 	uint64_t epoch;
 	bool taken_over;

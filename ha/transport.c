@@ -313,6 +313,11 @@ void transport_set_session(struct transport *t, uint64_t session)
 	t->in.seed = session;
 }
 
+uint64_t transport_session(const struct transport *t)
+{
+	return t->out.seed;
+}
+
 void transport_expect_generation(struct transport *t, uint64_t generation)
 {
 	t->in.generation = generation;

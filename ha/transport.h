@@ -72,6 +72,7 @@ int transport_recv(struct transport *t, uint64_t deadline_ns, struct message *re
 
 /* Once HELLO and WELCOME have passed, in both ends, before anything else is sent. */
 void transport_set_session(struct transport *t, uint64_t session);
+uint64_t transport_session(const struct transport *t);
 /* From now on received frames must carry it: lower is STALE, higher NEWER_GENERATION.
  * REFUSE and HANDOVER may carry a higher one. Called by the receiving thread. */
 void transport_expect_generation(struct transport *t, uint64_t generation);

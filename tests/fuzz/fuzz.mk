@@ -10,7 +10,8 @@ FUZZ_SECONDS ?= 60
 FUZZ_FLAGS := -std=gnu17 -D_GNU_SOURCE -I. -O1 -g -fno-omit-frame-pointer -fno-strict-aliasing \
 	-fsanitize=address,undefined -fno-sanitize-recover=undefined -pthread
 
-OBJECTS_fuzz_frame := ha/frame ha/message ha/codec ha/delta ha/encode ha/decode base/cursor base/err
+OBJECTS_fuzz_frame := ha/frame ha/message ha/codec ha/delta ha/encode ha/decode \
+	ha/offer base/bitmap base/cursor base/err base/fault
 LIBS_fuzz_frame := $(shell $(PKG_CONFIG) --libs liblz4 libzstd zlib libxxhash 2>/dev/null)
 
 FUZZ_NAMES := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Fuzzes what a peer can send: frames as they come, payloads in frames that are right,
- * and PAGES, whose records are applied to a small memory between guards. The first byte
- * of the input chooses the way in. A refusal must hand out nothing.
+ * and PAGES, whose records are applied to a small memory between guards; hashes of pages
+ * against that memory, and answers to what was asked of it. The first byte of the input
+ * chooses the way in. A refusal must hand out nothing.
  */
 #include "base/cursor.h"
 #include "ha/decode.h"
@@ -10,6 +11,8 @@
 #include "ha/encode.h"
 #include "ha/frame.h"
 #include "ha/message.h"
+#include "ha/offer.h"
+#include "ha/platform.h"
 
 #define NR_GFNS 64u
 #define PAGE	PROTO_PAGE_BYTES
@@ -74,6 +77,37 @@ static void check_again(const struct message *m, const struct frame *f)
 		abort();
 }
 
+static const void *page_of(struct platform *p, uint64_t gfn)
+{
+	(void)p;
+	return gfn < NR_GFNS && gfn % 32 != 31 ? memory[gfn] : NULL;
+}
+
+static const struct platform_ops memory_ops = { .page = page_of };
+
+/* As the backup, which is asked; and as the primary, whose first question this may answer. */
+static void fuzz_offer(const struct message *m)
+{
+	static const uint64_t all = UINT64_MAX;
+	struct platform p = { .ops = &memory_ops, .nr_gfns = NR_GFNS };
+	uint8_t lacked[PROTO_HASHES_MAX / 8];
+	struct offer_answer answer;
+	struct message question;
+	struct offer *o;
+
+	if (m->type == PROTO_PAGE_HASHES && !offer_judge(&p, 1, m, lacked, NULL) &&
+	    m->pages.gfn + m->pages.count > NR_GFNS)
+		abort();
+	if (m->type != PROTO_PAGES_LACKED || offer_open(&p, 1, &all, &o) < 0)
+		return;
+	while (offer_ask(o, &question))
+		;
+	if (!offer_answered(o, m, NULL) &&
+	    (offer_take(o, &answer) < 0 || answer.count != m->pages.count))
+		abort();
+	offer_close(o);
+}
+
 static void fuzz_payload(const uint8_t *data, size_t len)
 {
 	static uint8_t room[4096];
@@ -96,6 +130,7 @@ static void fuzz_payload(const uint8_t *data, size_t len)
 		state_assembly_add(&a, &m, NULL);
 	if (m.type == PROTO_PAGES)
 		fuzz_pages(m.tail, m.tail_len);
+	fuzz_offer(&m);
 }
 
 static int deliver(void *opaque, const void *payload, uint32_t len, unsigned records)

@@ -407,6 +407,16 @@ static struct message sample(uint16_t type)
 	case PROTO_HASH:
 		m.hash.epoch = 77;
 		break;
+	case PROTO_PAGE_HASHES:
+		m.pages = (struct proto_pages){ .gfn = 5, .count = 2 };
+		m.tail = "0123456789abcdef0123456789abcdef";
+		m.tail_len = 32;
+		break;
+	case PROTO_PAGES_LACKED:
+		m.pages = (struct proto_pages){ .gfn = 5, .count = 10 };
+		m.tail = "\x01\x02";
+		m.tail_len = 2;
+		break;
 	case PROTO_PAGES:
 		m.tail = "{}";
 		m.tail_len = 2;
@@ -500,6 +510,13 @@ static void test_message_limits(void **state)
 	BAD(PROTO_STATE, m.state.offset = UINT32_MAX, PROTO_BAD_PAYLOAD);
 	BAD(PROTO_STATE, m.state.total = PROTO_STATE_MAX + 1, PROTO_BAD_PAYLOAD);
 	BAD(PROTO_STATE, m.tail_len = 0, PROTO_BAD_PAYLOAD);
+	BAD(PROTO_PAGE_HASHES, m.pages.count = 0, PROTO_BAD_PAYLOAD);
+	BAD(PROTO_PAGE_HASHES, m.pages.count = 3, PROTO_BAD_PAYLOAD);
+	BAD(PROTO_PAGE_HASHES, m.pages.count = PROTO_HASHES_MAX + 1, PROTO_BAD_PAYLOAD);
+	BAD(PROTO_PAGE_HASHES, m.pages.gfn = UINT64_MAX - 1, PROTO_BAD_PAYLOAD);
+	BAD(PROTO_PAGES_LACKED, m.pages.count = 8, PROTO_BAD_PAYLOAD);
+	BAD(PROTO_PAGES_LACKED, m.pages.count = 17, PROTO_BAD_PAYLOAD);
+	BAD(PROTO_PAGES_LACKED, m.tail = "\0\4", PROTO_BAD_PAYLOAD); /* an eleventh of ten */
 	BAD(PROTO_HEARTBEAT, m.heartbeat.active = 2, PROTO_BAD_PAYLOAD);
 	BAD(PROTO_HEARTBEAT_REPLY, m.reply.active = 2, PROTO_BAD_PAYLOAD);
 	BAD(PROTO_BYE, m.tail_len = PROTO_TEXT_MAX + 1, PROTO_BAD_PAYLOAD);

@@ -25,6 +25,7 @@ struct events;
 struct door;
 struct peers;
 struct http;
+struct kept;
 struct vm;
 struct worker;
 struct tls_context;
@@ -39,10 +40,12 @@ struct daemon {
 	struct http *http;
 	struct tls_context *tls; /* NULL without a listener and without [tls] */
 
-	pthread_mutex_t lock; /* guards what follows, and what vm.h, events.h, worker.h say */
-	pthread_cond_t idle;  /* a name is no longer busy, a worker has ended */
+	pthread_mutex_t
+		lock; /* guards what follows, and what vm.h, kept.h, events.h, worker.h say */
+	pthread_cond_t idle; /* a name is no longer busy, a worker has ended */
 	struct vm *vms;
 	unsigned int nr_vms;
+	struct kept *kept;
 	struct worker *workers;
 	unsigned int nr_workers;
 	bool stopping;

@@ -60,6 +60,7 @@ static struct json_object *make_settings(struct daemon *d, const struct vm *vm,
 	json_add(o, "peer", peer);
 	put_tls(&d->conf, o);
 	put_protection(s->protection, o);
+	json_add_bool(o, "memory_kept", s->memory_kept);
 	json_add_string(o, "record", path_state_dir(&d->conf, vm->name).text);
 	json_add_string(o, "socket", path_ha(&d->conf, vm->name, "sock").text);
 	json_add_string(o, "run_dir", path_vm_dir(&d->conf, vm->domid).text);
@@ -278,7 +279,7 @@ void guard_died(struct daemon *d, struct vm *vm)
 			   "the standby's pollux-ha has ended; "
 			   "it is made anew when %s asks",
 			   vm->guard.peer);
-		vm_end(d, vm);
+		vm_end_keeping(d, vm);
 		return;
 	}
 	/* What it had in memory went with it; a VM that stands still for ever helps nobody. */

@@ -24,6 +24,7 @@ struct guard_start {
 	const struct conf_protection *protection;
 	struct json_object *options; /* as given to protect, for the other host; or NULL */
 	int listen_fd;		     /* backup: where the primary will connect; else -1 */
+	bool memory_kept;	     /* backup: its pollux-vmm was started with memory of this VM */
 };
 
 /* Workers, the VM's name taken. Returns once it answers. */

@@ -13,6 +13,7 @@
 #include "tools/daemon/daemon.h"
 #include "tools/daemon/events.h"
 #include "tools/daemon/http.h"
+#include "tools/daemon/kept.h"
 #include "tools/daemon/door.h"
 #include "tools/daemon/paths.h"
 #include "tools/daemon/peers.h"
@@ -115,6 +116,7 @@ static void close_all(struct daemon *d)
 		watch_stop(vm);
 		vm_free(vm);
 	}
+	kept_drop_all(d);
 	events_close(d->events);
 	sd_event_unref(d->loop);
 	close(d->wake_fd);

@@ -12,6 +12,7 @@
 #include "tools/common/json.h"
 #include "tools/daemon/events.h"
 #include "tools/daemon/guard.h"
+#include "tools/daemon/kept.h"
 #include "tools/daemon/paths.h"
 #include "tools/daemon/prepare_room.h"
 #include "tools/daemon/vm.h"
@@ -198,7 +199,7 @@ static int make_standby(struct daemon *d, const struct ask *ask, struct json_obj
 	struct vm_start v = { .config = ask->config, .standby = true, .wish = &back };
 	struct conf_protection protection;
 	struct guard_start g = { .peer = ask->from, .protection = &protection, .listen_fd = -1 };
-	cleanup_close int fd = -1;
+	cleanup_close int fd = -1, memory = -1;
 	struct vm *vm;
 	int r = listen_for_primary(d, &fd, ret_port, why);
 
@@ -207,6 +208,9 @@ static int make_standby(struct daemon *d, const struct ask *ask, struct json_obj
 	/* Whom it will ask once it has taken over; the options are checked when used. */
 	snprintf(back.peer, sizeof(back.peer), "%s", ask->from);
 	take_settings(d, request, &protection);
+	memory = kept_take(d, ask->vm, ask->uuid, json_number(request, "memory_bytes", 0));
+	v.memory_fd = memory < 0 ? NULL : &memory;
+	g.memory_kept = memory >= 0;
 	r = vm_start(d, &v, &vm, why);
 	if (r < 0)
 		return r;
@@ -247,7 +251,7 @@ static void prepare(struct daemon *d, const struct ask *ask, struct json_object 
 		events_add(d, ask->vm, vm->standby ? "standby.renewed" : "vm.superseded",
 			   "ended here: generation %llu runs on %s",
 			   (unsigned long long)ask->generation, ask->from);
-		vm_end(d, vm);
+		vm_end_keeping(d, vm);
 	}
 	code = prepare_check_room(d, request, &why);
 	if (code) {

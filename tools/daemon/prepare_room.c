@@ -10,34 +10,19 @@
 #include "tools/common/json.h"
 #include "tools/common/text.h"
 #include "tools/daemon/daemon.h"
+#include "tools/daemon/kept.h"
 
 #define MARGIN_BYTES (UINT64_C(96) << 20) /* of the two processes, beyond the guest's memory */
 #define MAX_DISKS    8u
 #define MAX_BYTES    (UINT64_C(1) << 50)
 
-static int read_available(uint64_t *ret)
+static const char *check_memory(struct daemon *d, struct json_object *request, struct reason *why)
 {
-	FILE *f = fopen("/proc/meminfo", "re");
-	unsigned long long kib;
-	char line[128];
-	int r = -EIO;
-
-	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, "MemAvailable: %llu kB", &kib) == 1) {
-			*ret = kib << 10;
-			r = 0;
-		}
-	if (f)
-		fclose(f);
-	return r;
-}
-
-static const char *check_memory(struct json_object *request, struct reason *why)
-{
-	uint64_t wanted = json_number(request, "memory_bytes", 0) + MARGIN_BYTES, available = 0;
+	uint64_t wanted = json_number(request, "memory_bytes", 0) + MARGIN_BYTES;
+	uint64_t available = kept_make_room(d, json_text(request, "vm", ""), wanted);
 	char a[32], b[32];
 
-	if (read_available(&available) < 0 || available >= wanted)
+	if (available >= wanted)
 		return NULL;
 	reason_set(why, ENOMEM, "%s of memory are available, the standby needs %s",
 		   text_size(available, a, sizeof(a)), text_size(wanted, b, sizeof(b)));
@@ -127,10 +112,9 @@ static bool is_named(struct json_object *request, const char *path)
 
 const char *prepare_check_room(struct daemon *d, struct json_object *request, struct reason *why)
 {
-	const char *code = check_memory(request, why);
+	const char *code = check_memory(d, request, why);
 	struct json_object *disks;
 
-	(void)d;
 	if (code)
 		return code;
 	if (json_get_array(request, "disks", &disks, why) < 0)

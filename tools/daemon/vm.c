@@ -11,6 +11,7 @@
 #include "tools/common/json.h"
 #include "tools/daemon/events.h"
 #include "tools/daemon/guard.h"
+#include "tools/daemon/kept.h"
 #include "tools/daemon/paths.h"
 
 #define START_NS   (30 * NS_PER_S) /* until pollux-vmm serves */
@@ -121,7 +122,7 @@ int vm_save(struct daemon *d, const struct vm *vm)
 	return json_write_file(file.text, o, 0600);
 }
 
-static int launch(struct daemon *d, struct vm *vm, struct reason *why)
+static int launch(struct daemon *d, struct vm *vm, int memory_fd, struct reason *why)
 {
 	struct path program, dir = path_vm_dir(&d->conf, vm->domid);
 	struct path config = path_under(dir.text, "config.json");
@@ -129,8 +130,8 @@ static int launch(struct daemon *d, struct vm *vm, struct reason *why)
 	char domid[16];
 	char *argv[] = { "pollux-vmm", "--domid",  domid,	"--run-dir",
 			 dir.text,     "--config", config.text, vm->standby ? "--standby" : NULL,
-			 NULL };
-	struct process_launch l = { .argv = argv, .log = log.text, .pass_fd = -1 };
+			 NULL,	       NULL,	   NULL };
+	struct process_launch l = { .argv = argv, .log = log.text, .pass_fd = memory_fd };
 	int r = path_program(&d->conf, "pollux-vmm", &program, why);
 
 	if (r < 0)
@@ -139,6 +140,10 @@ static int launch(struct daemon *d, struct vm *vm, struct reason *why)
 	if (r < 0)
 		return reason_set(why, -r, "%s: %s", config.text, strerror(-r));
 	snprintf(domid, sizeof(domid), "%u", vm->domid);
+	if (memory_fd >= 0) {
+		argv[8] = "--memory-fd";
+		argv[9] = "3";
+	}
 	l.program = program.text;
 	return process_start(&l, &vm->vmm, why);
 }
@@ -212,6 +217,7 @@ int vm_start(struct daemon *d, const struct vm_start *s, struct vm **ret, struct
 		return reason_set(why, ENOMEM, "out of memory");
 	snprintf(vm->name, sizeof(vm->name), "%s", json_text(s->config, "name", ""));
 	snprintf(vm->uuid, sizeof(vm->uuid), "%s", json_text(s->config, "uuid", ""));
+	vm->memory_fd = -1;
 	vm->standby = s->standby;
 	vm->state = s->standby ? CONTROL_PAUSED : CONTROL_RUNNING;
 	vm->config = json_copy(s->config);
@@ -219,16 +225,21 @@ int vm_start(struct daemon *d, const struct vm_start *s, struct vm **ret, struct
 		vm->wish = *s->wish;
 		vm->wish.options = json_copy(s->wish->options);
 	}
+	if (!s->memory_fd) {
+		kept_drop(d, vm->name);
+		kept_make_room(d, vm->name, vm_memory_bytes(vm));
+	}
 	r = take_domid(d, &vm->domid, why);
 	if (r < 0)
 		goto err_free;
-	r = launch(d, vm, why);
+	r = launch(d, vm, s->memory_fd ? *s->memory_fd : -1, why);
 	if (!r)
 		r = await_control(d, vm, why);
 	if (!r && vm_save(d, vm) < 0)
 		r = reason_set(why, EIO, "%s cannot be written", d->conf.run_dir);
 	if (r < 0)
 		goto err_launch;
+	vm->memory_fd = kept_open(d, vm->domid, vm_memory_bytes(vm));
 	add(d, vm);
 	*ret = vm;
 	return 0;
@@ -300,19 +311,39 @@ int vm_press_power(struct daemon *d, struct vm *vm, struct reason *why)
 	return order(d, vm, CONTROL_POWEROFF, why);
 }
 
-void vm_end(struct daemon *d, struct vm *vm)
+static void end(struct daemon *d, struct vm *vm, bool keep)
 {
+	cleanup_close int memory = -1;
+	struct process engine;
+
+	daemon_lock(d);
+	engine = vm->guard.process;
+	daemon_unlock(d);
 	guard_end(d, vm);
 	order(d, vm, CONTROL_DESTROY, NULL);
 	if (process_wait(&vm->vmm, clock_now_ns() + END_NS) < 0)
 		process_signal(&vm->vmm, SIGKILL);
 	process_wait(&vm->vmm, clock_now_ns() + END_NS);
 	drop_domid(d, vm->domid);
+	/* Whoever can still write to it would write into the next standby. */
+	if (keep && !process_alive(&vm->vmm) && !process_alive(&engine))
+		kept_put(d, vm);
+	memory = take_fd(&vm->memory_fd);
 	daemon_lock(d);
 	vm->gone = true;
 	d->nr_vms--;
 	daemon_unlock(d);
 	daemon_wake(d);
+}
+
+void vm_end(struct daemon *d, struct vm *vm)
+{
+	end(d, vm, false);
+}
+
+void vm_end_keeping(struct daemon *d, struct vm *vm)
+{
+	end(d, vm, true);
 }
 
 void vm_becomes_active(struct daemon *d, struct vm *vm)
@@ -334,6 +365,7 @@ void vm_free(struct vm *vm)
 	json_object_put(vm->guard.status);
 	json_object_put(vm->wish.options);
 	json_object_put(vm->arrival);
+	err_close_fd(&vm->memory_fd);
 	free(vm);
 }
 
@@ -358,6 +390,7 @@ static int adopt(struct daemon *d, uint32_t domid)
 		return -ENOMEM;
 	vm->domid = domid;
 	vm->vmm = p;
+	vm->memory_fd = kept_open(d, domid, json_number(config, "memory_mib", 0) << 20);
 	vm->standby = json_flag(o, "standby");
 	vm->state = vm->standby ? CONTROL_PAUSED : CONTROL_RUNNING;
 	vm->config = json_object_get(config);

@@ -54,6 +54,7 @@ struct vm {
 	char uuid[37];
 	uint32_t domid;
 	struct process vmm;
+	int memory_fd;		    /* guest memory, never mapped here; -1: unknown. See kept.h */
 	struct json_object *config; /* as it was given; never changed */
 	bool standby;		    /* waits for a takeover */
 	bool gone;		    /* nobody finds it any more; the loop frees it */
@@ -76,6 +77,7 @@ struct vm_start {
 	struct json_object *config;
 	bool standby;
 	const struct wish *wish; /* NULL: none */
+	const int *memory_fd; /* a standby's, from kept_take(), or NULL: zeroes. Not taken over */
 };
 /* Workers, the name taken. Starts pollux-vmm and waits until it serves. */
 int vm_start(struct daemon *d, const struct vm_start *s, struct vm **ret, struct reason *why);
@@ -83,6 +85,8 @@ int vm_start(struct daemon *d, const struct vm_start *s, struct vm **ret, struct
 int vm_save(struct daemon *d, const struct vm *vm);
 /* Ends both processes and forgets the VM. Its disks stay. */
 void vm_end(struct daemon *d, struct vm *vm);
+/* The same, but its memory is kept for a standby to come (kept.h). */
+void vm_end_keeping(struct daemon *d, struct vm *vm);
 /* A connection to its pollux-vmm whose calls end after 10 s. */
 int vm_connect(struct daemon *d, uint32_t domid, struct control **ret, struct reason *why);
 /* Presses the power button. */

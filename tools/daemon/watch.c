@@ -13,6 +13,7 @@
 #include "tools/daemon/events.h"
 #include "tools/daemon/guard.h"
 #include "tools/daemon/guard_poll.h"
+#include "tools/daemon/kept.h"
 #include "tools/daemon/paths.h"
 #include "tools/daemon/reprotect.h"
 #include "tools/daemon/vm.h"
@@ -199,6 +200,8 @@ static void vmm_died_work(struct daemon *d, void *arg)
 				   words[0] ? words : "without a word");
 		if (again)
 			restart(d, vm, false);
+		else if (vm->standby || vm->guard.wanted || runs_elsewhere(d, vm))
+			vm_end_keeping(d, vm);
 		else
 			vm_end(d, vm);
 	}
@@ -420,6 +423,7 @@ void watch_all(struct daemon *d)
 	struct vm *first;
 
 	free_gone(d);
+	kept_expire(d);
 	/* The list changes under the lock, but only at its head, and the loop alone frees. */
 	daemon_lock(d);
 	first = d->vms;
