@@ -65,6 +65,7 @@ static void acknowledge(struct engine *e, uint64_t epoch)
 	if (!pending_seal(b->pending, epoch))
 		return;
 	e->stats.epoch = epoch;
+	b->acked_ns = clock_now_ns();
 	if (b->link)
 		link_send(b->link, &m);
 }
@@ -137,6 +138,9 @@ static void act(struct engine *e, enum role_action action, const struct role_act
 	case ROLE_DO_SEND_YIELD:
 	case ROLE_DO_CONNECT:
 	case ROLE_DO_BEGIN_COPY:
+	case ROLE_DO_LAST_EPOCH:
+	case ROLE_DO_RUN_ON:
+	case ROLE_DO_BURY:
 		assert(!"an action of a primary");
 		break;
 	case ROLE_DO_PERSIST:
@@ -260,6 +264,19 @@ static void failed(struct engine *e, const struct letter *l)
 	engine_feed(e, &ev);
 }
 
+static void yielded(struct engine *e, const struct letter *l)
+{
+	struct backup *b = e->side;
+	struct role_event ev = { .kind = ROLE_EV_YIELD,
+				 .generation = l->generation,
+				 .why = l->reason_why };
+
+	b->yield_ns = clock_now_ns();
+	b->yield_acked_ns = l->echo_ns;
+	b->yield_still_ns = l->age_ns;
+	engine_feed(e, &ev);
+}
+
 static void letter(struct engine *e, const struct letter *l)
 {
 	struct role_event ev = { .generation = l->generation, .why = l->reason_why };
@@ -286,8 +303,7 @@ static void letter(struct engine *e, const struct letter *l)
 		engine_feed(e, &ev);
 		break;
 	case LETTER_YIELD:
-		ev.kind = ROLE_EV_YIELD;
-		engine_feed(e, &ev);
+		yielded(e, l);
 		break;
 	case LETTER_BROKEN:
 		link_broke(e, l->why.text);

@@ -40,6 +40,9 @@ struct backup {
 	struct assembler *assembler;
 	struct commit *commit;
 
+	uint64_t acked_ns; /* when the last acknowledgement was sent */
+	/* When the primary's YIELD was read, and its two spans; 0: none. */
+	uint64_t yield_ns, yield_acked_ns, yield_still_ns;
 	uint64_t last_arrived_ns;
 	uint64_t looked_ns;
 	bool standby_gone;

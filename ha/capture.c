@@ -182,7 +182,7 @@ int capture_epoch(struct capture *c, uint64_t epoch, struct stage *stage, struct
 {
 	struct capture_steps steps = { 0 };
 	uint64_t start = clock_now_ns(), before;
-	int r = c->platform->ops->stop(c->platform), resumed;
+	int r = c->platform->ops->stop(c->platform), resumed = 0;
 
 	if (r)
 		return r;
@@ -191,7 +191,8 @@ int capture_epoch(struct capture *c, uint64_t epoch, struct stage *stage, struct
 	steps.stop = before - start;
 	r = capture_stopped(c, stage, slot, &steps);
 	before = clock_now_ns();
-	resumed = c->platform->ops->resume(c->platform);
+	if (r || !c->stay)
+		resumed = c->platform->ops->resume(c->platform);
 	steps.resume = clock_now_ns() - before;
 	steps.pause = clock_now_ns() - start;
 	*ret = steps;

@@ -27,6 +27,7 @@ struct capture {
 	struct netbuf *netbuf;
 	struct mirror *mirror; /* NULL: no disks */
 	bool oracle;	       /* hash all memory at every checkpoint: slow, for tests */
+	bool stay;	       /* the next checkpoint that succeeds leaves the domain stopped */
 	xc_hypercall_buffer_t hbuf;
 	uint64_t *dirty; /* hbuf's memory: the set taken last */
 	uint64_t *round; /* what the live round in progress is to send; the sender reads it */

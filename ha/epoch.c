@@ -33,9 +33,16 @@ uint32_t epoch_in_flight(const struct epoch *epoch)
 	return (uint32_t)(epoch->captured - epoch->acked);
 }
 
+/* The last checkpoint waits until nothing is in flight. */
+static bool drains(const struct epoch *epoch)
+{
+	return epoch->last_from && epoch->captured >= epoch->last_from && epoch_in_flight(epoch);
+}
+
 static bool slots_full(const struct epoch *epoch)
 {
-	return epoch->stalled || epoch_in_flight(epoch) >= epoch->config.max_in_flight;
+	return epoch->stalled || drains(epoch) ||
+	       epoch_in_flight(epoch) >= epoch->config.max_in_flight;
 }
 
 /* When the epoch ends at the latest, as things stand. */
@@ -62,6 +69,8 @@ static enum epoch_why why_now(const struct epoch *epoch, uint64_t now_ns)
 
 	if (!epoch->captured)
 		return EPOCH_WHY_FIRST;
+	if (epoch->last_from)
+		return EPOCH_WHY_LAST;
 	if (reached(epoch, c->queue_full) ||
 	    (reached(epoch, c->queue_high) && age >= c->min_interval_ns))
 		return epoch->hold_percent >= epoch->disk_percent ? EPOCH_WHY_HOLD_QUEUE
@@ -132,7 +141,7 @@ static void decide(struct epoch *epoch, uint64_t now_ns, struct epoch_actions *r
 {
 	enum epoch_why why;
 
-	if (!epoch->running || epoch->busy)
+	if (!epoch->running || epoch->busy || epoch->still)
 		return;
 	why = why_now(epoch, now_ns);
 	if (why == EPOCH_WHY_NONE && epoch->dirty <= epoch->config.arena_pages)
@@ -146,7 +155,8 @@ static void decide(struct epoch *epoch, uint64_t now_ns, struct epoch_actions *r
 		return;
 	}
 	epoch->busy = true;
-	ret->set |= EPOCH_DO_CHECKPOINT;
+	epoch->staying = epoch->last_from && epoch->captured >= epoch->last_from;
+	ret->set |= EPOCH_DO_CHECKPOINT | (epoch->staying ? EPOCH_DO_STAY : 0);
 	ret->epoch = epoch->current;
 	ret->slot = (uint32_t)(epoch->current % epoch->config.max_in_flight);
 	ret->why = why;
@@ -156,12 +166,33 @@ static uint64_t deadline(const struct epoch *epoch, uint64_t now_ns)
 {
 	uint64_t due = due_ns(epoch), step;
 
-	if (!epoch->running || epoch->busy)
+	if (!epoch->running || epoch->busy || epoch->still)
 		return UINT64_MAX;
 	if (!epoch->blocked_ns)
 		return MAX(due, now_ns);
 	step = (now_ns - epoch->blocked_ns) / epoch->config.interval_ns + 1;
 	return epoch->blocked_ns + step * epoch->config.interval_ns;
+}
+
+/* Not the last: the guest runs again, if it stands still for that; one whose last checkpoint
+ * is under way is let go when that is done. */
+static void run_on(struct epoch *epoch, struct epoch_actions *ret)
+{
+	epoch->last_from = 0;
+	if (epoch->still)
+		ret->set |= EPOCH_DO_RUN_ON;
+	epoch->still = false;
+}
+
+/* The checkpoint that was to be the last is taken, and has left the guest stopped. */
+static void stay(struct epoch *epoch, struct epoch_actions *ret)
+{
+	if (!epoch->staying)
+		return;
+	epoch->staying = false;
+	epoch->still = true;
+	if (!epoch->running || epoch->stalled || !epoch->last_from)
+		run_on(epoch, ret);
 }
 
 /* With the right to run alone, the guest is neither slowed nor stopped. */
@@ -170,6 +201,7 @@ static void stop(struct epoch *epoch, struct epoch_actions *ret)
 	epoch->running = false;
 	epoch->stalled = false;
 	epoch->busy = false;
+	run_on(epoch, ret);
 	set_throttle(epoch, 0, ret);
 	set_paused(epoch, false, ret);
 }
@@ -235,9 +267,16 @@ static int apply(struct epoch *epoch, const struct epoch_event *ev, uint64_t now
 	case EPOCH_EV_STALL:
 		epoch->stalled = true;
 		epoch->busy = false;
+		run_on(epoch, ret);
 		break;
 	case EPOCH_EV_STOP:
 		stop(epoch, ret);
+		break;
+	case EPOCH_EV_LAST:
+		epoch->last_from = epoch->captured + 1;
+		break;
+	case EPOCH_EV_RUN_ON:
+		run_on(epoch, ret);
 		break;
 	case EPOCH_EV_TICK:
 	case EPOCH_NR_EVENTS:
@@ -254,6 +293,7 @@ static int apply(struct epoch *epoch, const struct epoch_event *ev, uint64_t now
 	case EPOCH_EV_TOO_LARGE:
 		/* The estimate was too low; believe what was found. */
 		epoch->busy = false;
+		epoch->staying = false;
 		epoch->dirty = MAX(ev->dirty, epoch->config.arena_pages + 1);
 		break;
 	case EPOCH_EV_ROUND_DONE:
@@ -279,6 +319,8 @@ int epoch_step(struct epoch *epoch, const struct epoch_event *ev, uint64_t now_n
 	int r = 0;
 
 	*ret = (struct epoch_actions){ .deadline_ns = UINT64_MAX };
+	if (ev->kind == EPOCH_EV_CAPTURED)
+		stay(epoch, ret);
 	if (stopped && ev->kind == EPOCH_EV_ACK)
 		r = -EPROTO;
 	else if (!stopped)
@@ -307,6 +349,8 @@ const char *epoch_why_name(enum epoch_why why)
 		return "hold-queue";
 	case EPOCH_WHY_DISK_RING:
 		return "disk-ring";
+	case EPOCH_WHY_LAST:
+		return "last";
 	}
 	return "unknown";
 }

@@ -46,7 +46,12 @@ enum epoch_event_kind {
 	/* ROLE_DO_END_EPOCHS: what is in flight is lost, no checkpoint begins any more; the guest
 	 * is slowed and soon stopped, as if all slots were taken, until STOP or START. */
 	EPOCH_EV_STALL,
-	EPOCH_EV_STOP,	 /* ROLE_DO_RELEASE_ALL: no epochs; the guest runs at full speed */
+	EPOCH_EV_STOP, /* ROLE_DO_RELEASE_ALL: no epochs; the guest runs at full speed */
+	/* ROLE_DO_LAST_EPOCH: end with a checkpoint after which the guest stands still. An
+	 * ordinary one comes first and is waited for, so that the last is small and travels
+	 * alone. ROLE_DO_RUN_ON: it is not the last after all; as STALL, STOP and START imply. */
+	EPOCH_EV_LAST,
+	EPOCH_EV_RUN_ON,
 	EPOCH_EV_TICK,	 /* the deadline, or just now and then */
 	EPOCH_EV_OUTPUT, /* the guest's output waits to be released */
 	EPOCH_EV_LOAD,	 /* `dirty`, `hold_percent`, `disk_percent`: as estimated now */
@@ -77,6 +82,7 @@ enum epoch_why {
 	EPOCH_WHY_DIRTY,
 	EPOCH_WHY_HOLD_QUEUE,
 	EPOCH_WHY_DISK_RING,
+	EPOCH_WHY_LAST,
 };
 
 enum epoch_action {
@@ -86,6 +92,8 @@ enum epoch_action {
 	EPOCH_DO_PAUSE = 1 << 3,      /* stop the guest: nothing can take more of it */
 	EPOCH_DO_RESUME = 1 << 4,     /* let it run again */
 	EPOCH_DO_FREE = 1 << 5,	      /* slots of epochs up to `acked` are free; tell role_step() */
+	EPOCH_DO_STAY = 1 << 6,	      /* with CHECKPOINT: the guest stays stopped after it */
+	EPOCH_DO_RUN_ON = 1 << 7,     /* let the guest that STAY has left stopped run again */
 };
 
 struct epoch_actions {
@@ -106,6 +114,9 @@ struct epoch {
 	bool busy; /* a checkpoint or a round was asked for and is not done */
 	bool output;
 	bool paused;
+	uint64_t last_from;   /* the last epoch is a later one than this; 0: none is the last */
+	bool staying;	      /* the checkpoint asked for is the last */
+	bool still;	      /* it is taken: the guest stands still after `captured` */
 	uint64_t current;     /* number of the epoch that the guest runs in */
 	uint64_t captured;    /* last one captured; 0: none */
 	uint64_t sent;	      /* last one handed to the link */

@@ -27,6 +27,8 @@ static bool read_words(const struct message *m, struct letter *l)
 		break;
 	case PROTO_YIELD:
 		l->kind = LETTER_YIELD;
+		l->echo_ns = m->yield.acked_ns;
+		l->age_ns = m->yield.still_ns;
 		break;
 	case PROTO_YIELD_REQUEST:
 		l->kind = LETTER_YIELD_REQUEST;

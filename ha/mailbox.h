@@ -31,7 +31,7 @@ enum letter_kind {
 	LETTER_HANDOVER, /* generation, reason_why */
 	LETTER_REFUSED,	 /* generation, why */
 	LETTER_LEAVE,	 /* reason_why */
-	LETTER_YIELD,
+	LETTER_YIELD,	 /* reason_why; echo_ns, age_ns: YIELD's two spans */
 	LETTER_YIELD_REQUEST,
 	LETTER_BROKEN, /* the link broke; why */
 	LETTER_FAILED, /* this host cannot go on: reason_why, why */

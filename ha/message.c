@@ -170,9 +170,13 @@ static void wire_fields(struct wire *w, struct message *m)
 		break;
 	case PROTO_BYE:
 	case PROTO_LEAVE:
-	case PROTO_YIELD:
 	case PROTO_YIELD_REQUEST:
 		wire_u16(w, &m->bye.code);
+		break;
+	case PROTO_YIELD:
+		wire_u16(w, &m->yield.code);
+		wire_u64(w, &m->yield.acked_ns);
+		wire_u64(w, &m->yield.still_ns);
 		break;
 	case PROTO_HASH:
 		wire_u64(w, &m->hash.epoch);
@@ -335,6 +339,16 @@ static int check_active(const struct message *m, struct refusal *why)
 	return 0;
 }
 
+static int check_yield(const struct proto_yield *y, struct refusal *why)
+{
+	if (y->acked_ns > PROTO_YIELD_NS_MAX || y->still_ns > PROTO_YIELD_NS_MAX)
+		return refusal_set(why, PROTO_BAD_PAYLOAD,
+				   "YIELD after %" PRIu64 " and %" PRIu64
+				   " ns, the limit is %" PRIu64,
+				   y->acked_ns, y->still_ns, PROTO_YIELD_NS_MAX);
+	return 0;
+}
+
 static int check_message(const struct message *m, struct refusal *why)
 {
 	if (m->tail_len > tail_limit(m->type))
@@ -352,6 +366,8 @@ static int check_message(const struct message *m, struct refusal *why)
 		return check_active(m, why);
 	if (m->type == PROTO_PAGE_HASHES || m->type == PROTO_PAGES_LACKED)
 		return check_page_list(m, why);
+	if (m->type == PROTO_YIELD)
+		return check_yield(&m->yield, why);
 	return 0;
 }
 

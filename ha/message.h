@@ -31,6 +31,7 @@ struct message {
 		struct proto_heartbeat_reply reply;
 		struct proto_handover handover;
 		struct proto_bye bye;
+		struct proto_yield yield;
 		struct proto_hash hash;
 		struct proto_pages pages; /* PAGE_HASHES, PAGES_LACKED */
 	};

@@ -19,6 +19,7 @@
 #define DIAL_DELAY_MIN_NS NS_PER_S
 #define DIAL_DELAY_MAX_NS (5 * NS_PER_S)
 #define LOOK_AT_VM_NS	  (500 * NS_PER_MS)
+#define SWITCHOVER_NS_MAX (60 * NS_PER_S)
 #define LEFT_PAUSES_MAX	  3u /* a checkpoint's, the throttle's, the backpressure's */
 
 /* --- actions ------------------------------------------------------------------------ */
@@ -123,6 +124,7 @@ static void act(struct engine *e, enum role_action action, const struct role_act
 
 	switch (action) {
 	case ROLE_DO_DROP_AND_STOP:
+	case ROLE_DO_BURY:
 		drop_and_stop(p);
 		break;
 	case ROLE_DO_HOLD:
@@ -156,7 +158,13 @@ static void act(struct engine *e, enum role_action action, const struct role_act
 		say(e, PROTO_LEAVE, a);
 		break;
 	case ROLE_DO_SEND_YIELD:
-		say(e, PROTO_YIELD, a);
+		primary_switch_yield(e, a->why);
+		break;
+	case ROLE_DO_LAST_EPOCH:
+		primary_switch_begin(e);
+		break;
+	case ROLE_DO_RUN_ON:
+		primary_switch_undo(e);
 		break;
 	case ROLE_DO_DROP_STANDBY:
 	case ROLE_DO_ACK:
@@ -414,17 +422,25 @@ static struct json_object *verdict(int r)
 
 static struct json_object *command(struct engine *e, const char *verb, struct json_object *request)
 {
-	struct json_object *force, *reason;
+	struct json_object *force, *reason, *timeout;
 	struct role_event ev = { .kind = ROLE_EV_OP_UNPROTECT };
 	bool forced = json_object_object_get_ex(request, "force", &force) &&
 		      json_object_get_boolean(force);
 
 	if (!strcmp(verb, "failover"))
 		ev.kind = ROLE_EV_OP_FAILOVER;
+	else if (!strcmp(verb, "switchover"))
+		ev.kind = ROLE_EV_OP_SWITCHOVER;
 	else if (strcmp(verb, "unprotect"))
 		return NULL;
 	else if (forced)
 		ev.kind = ROLE_EV_OP_UNPROTECT_FORCE;
+	if (ev.kind == ROLE_EV_OP_SWITCHOVER) {
+		if (!json_object_object_get_ex(request, "timeout_ns", &timeout) ||
+		    json_object_get_uint64(timeout) > SWITCHOVER_NS_MAX)
+			return local_refusal("bad-request", "timeout_ns is not within 60 s");
+		ev.until_ns = clock_now_ns() + json_object_get_uint64(timeout);
+	}
 	engine_event(e, verb, "asked%s: %s", forced ? " with force" : "",
 		     json_object_object_get_ex(request, "reason", &reason)
 			     ? json_object_get_string(reason)

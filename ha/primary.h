@@ -2,7 +2,7 @@
 /*
  * The primary's side of the engine. primary.c carries out the role's actions and reads
  * letters; primary_copy.c brings a new backup to the first epoch; primary_epoch.c steps
- * epoch.h and takes checkpoints. All on the main thread.
+ * epoch.h and takes checkpoints; primary_switch.c moves the VM. All on the main thread.
  */
 #ifndef POLLUX_HA_PRIMARY_H
 #define POLLUX_HA_PRIMARY_H
@@ -61,6 +61,11 @@ struct primary {
 	uint64_t checked_ns; /* last look at the queues */
 	bool throttled;	     /* the guest is stopped to slow it, until throttle_ns */
 	uint64_t throttle_ns;
+
+	/* A switchover: when the guest was told to stop for the last time, when it stood
+	 * still, when the backup's last acknowledgement was read; 0: none. */
+	uint64_t told_ns, still_ns, acked_ns;
+
 	uint64_t looked_ns; /* last question whether the VM still runs */
 	bool ended;	    /* the VM was shut down or destroyed */
 };
@@ -86,5 +91,12 @@ void primary_round_sent(struct engine *e);
 int primary_acked(struct engine *e, uint64_t epoch, uint64_t digest);
 void primary_output_waits(struct engine *e);
 uint64_t primary_epoch_tick(struct engine *e, uint64_t now_ns);
+
+/* primary_switch.c: the last epoch here, and what becomes of it. */
+void primary_switch_begin(struct engine *e);
+void primary_switch_undo(struct engine *e);
+void primary_switch_yield(struct engine *e, enum role_why why);
+/* The checkpoint that was to be the last is taken. */
+void primary_switch_still(struct engine *e, uint64_t epoch, uint64_t told_ns, uint64_t still_ns);
 
 #endif

@@ -52,6 +52,7 @@ static void checkpoint(struct engine *e, const struct epoch_actions *a)
 
 	assert(p->sender && a->slot < p->stage.nr_slots);
 	sender_cut(p->sender);
+	p->capture.stay = a->set & EPOCH_DO_STAY;
 	r = capture_epoch(&p->capture, a->epoch, &p->stage, slot, &steps);
 	blackbox_record("capture", a->epoch, steps.pause);
 	blackbox_record(".dirty", steps.stop, steps.dirty);
@@ -71,6 +72,8 @@ static void checkpoint(struct engine *e, const struct epoch_actions *a)
 	}
 	ev.dirty = steps.nr_dirty;
 	primary_epoch_feed(e, &ev, boundary_ns);
+	if (!r && a->set & EPOCH_DO_STAY && p->epoch.still)
+		primary_switch_still(e, a->epoch, boundary_ns - steps.stop, boundary_ns);
 }
 
 static void live_round(struct engine *e, uint64_t epoch)
@@ -126,6 +129,8 @@ int primary_epoch_feed(struct engine *e, const struct epoch_event *ev, uint64_t 
 		xc_domain_pause(p->platform.xch, p->platform.domid);
 	if (a.set & EPOCH_DO_RESUME)
 		xc_domain_unpause(p->platform.xch, p->platform.domid);
+	if (a.set & EPOCH_DO_RUN_ON && !p->ended)
+		p->platform.ops->resume(&p->platform);
 	if (a.set & EPOCH_DO_THROTTLE) {
 		p->throttle_ns = now_ns;
 		if (!a.throttle)
@@ -149,6 +154,7 @@ int primary_acked(struct engine *e, uint64_t epoch, uint64_t digest)
 	int r;
 
 	blackbox_record("acked", epoch, 0);
+	p->acked_ns = now;
 	if (digest != p->digest[epoch % EPOCH_MAX_IN_FLIGHT])
 		return -EPROTO;
 	acked.captured_ns = p->epoch.boundary_ns[epoch % EPOCH_MAX_IN_FLIGHT];

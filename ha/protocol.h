@@ -188,10 +188,20 @@ struct proto_handover {
 	uint64_t generation;
 };
 
-/* BYE, LEAVE, YIELD, YIELD_REQUEST: u16 code; then text. */
+/* BYE, LEAVE, YIELD_REQUEST: u16 code; then text. */
 struct proto_bye {
 	uint16_t code;
 };
+
+/* YIELD: u16 code, u64 acked_ns, u64 still_ns; then text. Two spans of the sender's clock, 0 when
+ * the guest was not stopped for a switchover: what they bound is in docs/protocol.md. */
+struct proto_yield {
+	uint16_t code;
+	uint64_t acked_ns; /* told to stop, until the acknowledgement of its last epoch was read */
+	uint64_t still_ns; /* stood still, until this is sent */
+};
+
+#define PROTO_YIELD_NS_MAX (UINT64_C(600) * 1000000000)
 
 /* HASH: u64 epoch, u64 hash: XXH3-64, seed 0, of all guest memory at the end of that epoch, in
  * the order of guest frame numbers. The backup compares it with its own once it has committed. */

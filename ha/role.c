@@ -18,8 +18,9 @@ static const uint32_t legal[ROLE_NR_STATES] = {
 	[ROLE_SOLO] = S(SOLO) | S(COPYING) | S(FENCED),
 	[ROLE_COPYING] = S(SOLO) | S(ARMING) | S(FENCED),
 	[ROLE_ARMING] = S(SOLO) | S(PROTECTED) | S(STALLED) | S(FENCED),
-	[ROLE_PROTECTED] = S(SOLO) | S(STALLED) | S(FENCED),
+	[ROLE_PROTECTED] = S(SOLO) | S(STALLED) | S(SWITCHING) | S(FENCED),
 	[ROLE_STALLED] = S(SOLO) | S(PROTECTED) | S(STALLED) | S(FENCED),
+	[ROLE_SWITCHING] = S(SOLO) | S(PROTECTED) | S(STALLED) | S(FENCED),
 	[ROLE_FENCED] = 0,
 	[ROLE_WAITING] = S(FILLING) | S(HANDED_OVER) | S(GONE),
 	[ROLE_FILLING] = S(ARMED) | S(HANDED_OVER) | S(GONE),
@@ -180,6 +181,8 @@ static uint64_t next_tick(const struct role *role, uint64_t now_ns)
 		next = MIN(next, role->heard_ns + role->config.timeout_ns);
 	if (role->connected && role->side == ROLE_PRIMARY)
 		next = MIN(next, role->next_heartbeat_ns);
+	if (role->state == ROLE_SWITCHING)
+		next = MIN(next, role->until_ns);
 	return MAX(next, now_ns + NS_PER_MS);
 }
 

@@ -41,6 +41,7 @@ enum role_state {
 	ROLE_ARMING,	/* gives the right away: output held until the first epoch is acked */
 	ROLE_PROTECTED, /* emits what is acknowledged */
 	ROLE_STALLED,	/* as PROTECTED, but no acknowledgement comes: emits nothing */
+	ROLE_SWITCHING, /* as PROTECTED; the guest's last epoch here is on its way */
 	ROLE_FENCED,	/* stopped for good: the VM runs elsewhere */
 	/* backup */
 	ROLE_WAITING,	  /* no standby yet */
@@ -70,6 +71,7 @@ enum role_why {
 	ROLE_WHY_FAILOVER,    /* told to fail over */
 	ROLE_WHY_SILENCE,     /* the primary was silent for the timeout */
 	ROLE_WHY_SUPERSEDED,  /* a higher generation runs the VM */
+	ROLE_WHY_SWITCHOVER,  /* told to move the VM, with all that it has done */
 	ROLE_NR_WHYS,
 };
 
@@ -104,6 +106,10 @@ enum role_event_kind {
 	/* Primary: the backup's operator asks for a failover. Same as ROLE_EV_OP_FAILOVER. */
 	ROLE_EV_YIELD_REQUEST,
 
+	/* Primary: the guest stands still after its last checkpoint, that of `epoch`
+	 * (ROLE_DO_LAST_EPOCH). */
+	ROLE_EV_LAST_EPOCH,
+
 	/* Backup: a heartbeat of the primary at `generation`; `active` as above: it holds the
 	 * solo right. Any other authenticated frame of the primary may be reported so too. */
 	ROLE_EV_HEARTBEAT,
@@ -115,7 +121,7 @@ enum role_event_kind {
 	ROLE_EV_RETURNED,
 	/* Backup: the primary asks us to hand over (unprotect, or it cannot go on: `why`). */
 	ROLE_EV_LEAVE,
-	/* Backup: the primary has stopped its VM and yields to us. */
+	/* Backup: the primary has stopped its VM and yields to us, because of `why`. */
 	ROLE_EV_YIELD,
 	/* Backup: ROLE_DO_TAKEOVER is done: the guest runs here. */
 	ROLE_EV_TAKEN_OVER,
@@ -124,8 +130,9 @@ enum role_event_kind {
 	 * that takes over: the guest has NOT run and will not. */
 	ROLE_EV_LOCAL_FAILURE,
 	/* Commands; refused with a negative errno. */
-	ROLE_EV_OP_FAILOVER,	    /* primary: stop here, run there; backup: ask for that */
-	ROLE_EV_OP_UNPROTECT,	    /* primary, connected: ask for the right back */
+	ROLE_EV_OP_FAILOVER,   /* primary: stop here, run there; backup: ask for that */
+	ROLE_EV_OP_SWITCHOVER, /* primary: the same, after a last epoch; undone at `until_ns` */
+	ROLE_EV_OP_UNPROTECT,  /* primary, connected: ask for the right back */
 	ROLE_EV_OP_UNPROTECT_FORCE, /* primary: the operator made sure the backup is dead */
 	ROLE_NR_EVENTS,
 };
@@ -136,6 +143,7 @@ struct role_event {
 	uint64_t epoch;
 	uint64_t captured_ns;
 	uint64_t echo_ns;
+	uint64_t until_ns;
 	bool active;
 	enum role_why why;
 	struct record record;
@@ -183,6 +191,13 @@ enum role_action {
 	ROLE_DO_CONNECT = 1 << 19,
 	/* Primary: connected: begin the live copy; then ROLE_EV_COPY_DONE. */
 	ROLE_DO_BEGIN_COPY = 1 << 20,
+	/* Primary: epoch_step(EPOCH_EV_LAST); then ROLE_EV_LAST_EPOCH. */
+	ROLE_DO_LAST_EPOCH = 1 << 21,
+	/* Primary: nothing has changed: epoch_step(EPOCH_EV_RUN_ON). */
+	ROLE_DO_RUN_ON = 1 << 22,
+	/* Primary: as DROP_AND_STOP, of a VM that stands still and whose record says so for good:
+	 * it can wait until the peer knows that it may run. */
+	ROLE_DO_BURY = 1 << 23,
 };
 
 struct role_actions {
@@ -220,6 +235,8 @@ struct role {
 	uint64_t heard_ns; /* start of the peer's present silence */
 	uint64_t tick_ns;  /* last tick */
 	uint64_t next_heartbeat_ns;
+	uint64_t last_epoch; /* SWITCHING: the one to be acknowledged; 0: not taken yet */
+	uint64_t until_ns;   /* SWITCHING: when the guest runs on here if it is not */
 
 	/* What waits for PERSISTED. */
 	bool pending;

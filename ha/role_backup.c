@@ -169,6 +169,7 @@ static int returned(struct role *role, const struct role_event *ev, uint64_t now
 	case ROLE_ARMING:
 	case ROLE_PROTECTED:
 	case ROLE_STALLED:
+	case ROLE_SWITCHING:
 	case ROLE_FENCED:
 	case ROLE_GONE:
 	case ROLE_NR_STATES:
@@ -214,7 +215,7 @@ static int yielded(struct role *role, const struct role_event *ev, struct role_a
 {
 	if (role->state != ROLE_ARMED || ev->generation != role->own.generation)
 		return -ESTALE;
-	take_over(role, ROLE_WHY_FAILOVER, ret);
+	take_over(role, ev->why == ROLE_WHY_SWITCHOVER ? ev->why : ROLE_WHY_FAILOVER, ret);
 	return 0;
 }
 
@@ -270,6 +271,7 @@ int role_backup_step(struct role *role, const struct role_event *ev, uint64_t no
 		return local_failure(role, ev->why, now_ns, ret);
 	case ROLE_EV_OP_FAILOVER:
 		return failover(role, ret);
+	case ROLE_EV_OP_SWITCHOVER:
 	case ROLE_EV_OP_UNPROTECT:
 	case ROLE_EV_OP_UNPROTECT_FORCE:
 		return -EPERM;
@@ -281,6 +283,7 @@ int role_backup_step(struct role *role, const struct role_event *ev, uint64_t no
 	case ROLE_EV_ECHO:
 	case ROLE_EV_HANDOVER:
 	case ROLE_EV_YIELD_REQUEST:
+	case ROLE_EV_LAST_EPOCH:
 	case ROLE_NR_EVENTS:
 		break;
 	}

@@ -12,7 +12,7 @@
 static bool right_is_away(const struct role *role)
 {
 	return role->state == ROLE_PROTECTED || role->state == ROLE_STALLED ||
-	       (role->state == ROLE_ARMING && role->epochs_begun);
+	       role->state == ROLE_SWITCHING || (role->state == ROLE_ARMING && role->epochs_begun);
 }
 
 static bool is_running(const struct role *role)
@@ -97,6 +97,56 @@ static void release(const struct role *role, struct role_actions *ret)
 	ret->release_before_ns = role_release_deadline(role);
 }
 
+/* Everything the guest has done here is acknowledged, and it does no more. The backup hears of
+ * it once our disk says that this host will not run the VM again; until then, and if that
+ * never comes, our silence tells it the same. What the last epoch sent has been released in
+ * the step before: dropped, the guest would have to send it again, and from the new host it
+ * does not know that it should (P1 allows it: it is acknowledged). */
+static void yield(struct role *role, struct role_actions *ret)
+{
+	struct role_then then = {
+		.state = ROLE_FENCED,
+		.why = ROLE_WHY_SWITCHOVER,
+		.actions = ROLE_DO_SEND_YIELD | ROLE_DO_BURY,
+	};
+
+	if (!role->last_epoch || role->acked < role->last_epoch)
+		return;
+	role_enter(role, ROLE_FENCED, ROLE_WHY_SWITCHOVER, ret);
+	role_ask(role, role->own.generation, RECORD_STOPPED, &then, ret);
+}
+
+static int switch_over(struct role *role, const struct role_event *ev, struct role_actions *ret)
+{
+	if (!role->connected)
+		return -ENOTCONN;
+	if (role->state != ROLE_PROTECTED || role->pending)
+		return -EPERM;
+	role->last_epoch = 0;
+	role->until_ns = ev->until_ns;
+	role_enter(role, ROLE_SWITCHING, ROLE_WHY_SWITCHOVER, ret);
+	ret->set |= ROLE_DO_LAST_EPOCH;
+	return 0;
+}
+
+/* The right was never given away: the VM goes on here as if nothing had been asked. */
+static void undo_switchover(struct role *role, struct role_actions *ret)
+{
+	if (role->state != ROLE_SWITCHING)
+		return;
+	role_enter(role, ROLE_PROTECTED, ROLE_WHY_NONE, ret);
+	ret->set |= ROLE_DO_RUN_ON;
+}
+
+static int last_epoch(struct role *role, const struct role_event *ev, struct role_actions *ret)
+{
+	if (role->state != ROLE_SWITCHING)
+		return -ESTALE;
+	role->last_epoch = ev->epoch;
+	yield(role, ret);
+	return 0;
+}
+
 static int acknowledged(struct role *role, const struct role_event *ev, uint64_t now_ns,
 			struct role_actions *ret)
 {
@@ -107,9 +157,11 @@ static int acknowledged(struct role *role, const struct role_event *ev, uint64_t
 	role->heard_ns = now_ns;
 	role->acked = ev->epoch;
 	role->acked_captured_ns = ev->captured_ns;
-	if (now_ns - ev->captured_ns <= role->config.evidence_ns)
-		role_enter(role, ROLE_PROTECTED, ROLE_WHY_NONE, ret);
 	release(role, ret);
+	if (role->state == ROLE_SWITCHING)
+		yield(role, ret);
+	else if (now_ns - ev->captured_ns <= role->config.evidence_ns)
+		role_enter(role, ROLE_PROTECTED, ROLE_WHY_NONE, ret);
 	return 0;
 }
 
@@ -155,16 +207,17 @@ static int handed_over(struct role *role, const struct role_event *ev, struct ro
 }
 
 /* Stop here so that the backup may run at once. The record is first: once YIELD is out this
- * host must not run the VM again, whatever happens to it. */
+ * host must not run the VM again, whatever happens to it. The backup ends the connections: the
+ * end of one could overtake the word on the other. */
 static int failover(struct role *role, struct role_actions *ret)
 {
 	struct role_then then = { .state = ROLE_FENCED,
 				  .why = ROLE_WHY_FAILOVER,
-				  .actions = ROLE_DO_SEND_YIELD | ROLE_DO_DISCONNECT };
+				  .actions = ROLE_DO_SEND_YIELD };
 
 	if (!role->connected)
 		return -ENOTCONN;
-	if (role->state != ROLE_PROTECTED || role->pending)
+	if ((role->state != ROLE_PROTECTED && role->state != ROLE_SWITCHING) || role->pending)
 		return -EPERM;
 	ret->set |= ROLE_DO_DROP_AND_STOP | ROLE_DO_END_EPOCHS;
 	role_enter(role, ROLE_FENCED, ROLE_WHY_FAILOVER, ret);
@@ -177,6 +230,7 @@ static int leave(struct role *role, enum role_why why, struct role_actions *ret)
 {
 	if (right_is_away(role) && !role->connected)
 		return -ENOTCONN;
+	undo_switchover(role, ret);
 	role->leaving = true;
 	if (role_may_run_solo(role)) {
 		role->connected = false;
@@ -205,7 +259,7 @@ static int force(struct role *role, struct role_actions *ret)
 
 	if (role_may_run_solo(role))
 		return leave(role, ROLE_WHY_FORCED, ret);
-	if (role->state == ROLE_PROTECTED)
+	if (role->state == ROLE_PROTECTED || role->state == ROLE_SWITCHING)
 		return -EPERM;
 	role->connected = false;
 	role->leaving = true;
@@ -216,6 +270,8 @@ static int force(struct role *role, struct role_actions *ret)
 
 static void ticked(struct role *role, uint64_t now_ns, struct role_actions *ret)
 {
+	if (role->state == ROLE_SWITCHING && now_ns >= role->until_ns)
+		undo_switchover(role, ret);
 	if (role->state == ROLE_PROTECTED &&
 	    now_ns - role->acked_captured_ns > role->config.evidence_ns)
 		role_enter(role, ROLE_STALLED, ROLE_WHY_NONE, ret);
@@ -270,6 +326,10 @@ int role_primary_step(struct role *role, const struct role_event *ev, uint64_t n
 	case ROLE_EV_YIELD_REQUEST:
 	case ROLE_EV_OP_FAILOVER:
 		return failover(role, ret);
+	case ROLE_EV_OP_SWITCHOVER:
+		return switch_over(role, ev, ret);
+	case ROLE_EV_LAST_EPOCH:
+		return last_epoch(role, ev, ret);
 	case ROLE_EV_OP_UNPROTECT:
 		return leave(role, ROLE_WHY_OPERATOR, ret);
 	case ROLE_EV_LOCAL_FAILURE:

@@ -12,13 +12,14 @@
 #include "base/clock.h"
 
 static const char *const states[ROLE_NR_STATES] = {
-	[ROLE_STARTING] = "starting",	    [ROLE_SOLO] = "solo",
-	[ROLE_COPYING] = "copying",	    [ROLE_ARMING] = "arming",
-	[ROLE_PROTECTED] = "protected",	    [ROLE_STALLED] = "stalled",
-	[ROLE_FENCED] = "fenced",	    [ROLE_WAITING] = "waiting",
-	[ROLE_FILLING] = "filling",	    [ROLE_ARMED] = "armed",
-	[ROLE_TAKING_OVER] = "taking-over", [ROLE_ACTIVE] = "active",
-	[ROLE_HANDED_OVER] = "handed-over", [ROLE_GONE] = "gone",
+	[ROLE_STARTING] = "starting",	[ROLE_SOLO] = "solo",
+	[ROLE_COPYING] = "copying",	[ROLE_ARMING] = "arming",
+	[ROLE_PROTECTED] = "protected", [ROLE_STALLED] = "stalled",
+	[ROLE_SWITCHING] = "switching", [ROLE_FENCED] = "fenced",
+	[ROLE_WAITING] = "waiting",	[ROLE_FILLING] = "filling",
+	[ROLE_ARMED] = "armed",		[ROLE_TAKING_OVER] = "taking-over",
+	[ROLE_ACTIVE] = "active",	[ROLE_HANDED_OVER] = "handed-over",
+	[ROLE_GONE] = "gone",
 };
 
 static const struct {
@@ -38,6 +39,7 @@ static const struct {
 	[ROLE_WHY_FAILOVER] = { "failover", "failover" },
 	[ROLE_WHY_SILENCE] = { "silence", "primary silent" },
 	[ROLE_WHY_SUPERSEDED] = { "superseded", "superseded" },
+	[ROLE_WHY_SWITCHOVER] = { "switchover", "switchover" },
 };
 
 const char *record_role_name(enum record_role role)
@@ -99,6 +101,7 @@ static void solo_text(const struct role *role, struct role_word *ret)
 	case ROLE_WHY_FAILOVER:
 	case ROLE_WHY_SILENCE:
 	case ROLE_WHY_SUPERSEDED:
+	case ROLE_WHY_SWITCHOVER:
 	case ROLE_NR_WHYS:
 		snprintf(ret->text, sizeof(ret->text), "not protected: %s", text);
 		break;
@@ -108,7 +111,8 @@ static void solo_text(const struct role *role, struct role_word *ret)
 /* "protected" needs evidence: an epoch that the backup has, not older than the bound. */
 static void evidence_text(const struct role *role, struct role_word *ret)
 {
-	ret->protected = (role->state == ROLE_PROTECTED || role->state == ROLE_ARMED) &&
+	ret->protected = (role->state == ROLE_PROTECTED || role->state == ROLE_SWITCHING ||
+			  role->state == ROLE_ARMED) &&
 			 role->connected && ret->age_ns <= role->config.evidence_ns;
 	if (ret->protected)
 		snprintf(ret->text, sizeof(ret->text), "protected");
@@ -134,6 +138,7 @@ void role_word(const struct role *role, uint64_t now_ns, struct role_word *ret)
 		return;
 	case ROLE_PROTECTED:
 	case ROLE_STALLED:
+	case ROLE_SWITCHING:
 	case ROLE_ARMED:
 		evidence_text(role, ret);
 		return;

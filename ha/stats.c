@@ -125,6 +125,7 @@ struct json_object *stats_json(const struct stats_view *v)
 	static const char *const kept_names[] = { "pages", "bytes" };
 	static const char *const backup_names[] = { "committed_epoch", "age_ns" };
 	static const char *const takeover_names[] = { "detect_ns", "takeover_ns" };
+	static const char *const switchover_names[] = { "pause_min_ns", "pause_max_ns" };
 	static const char *const oracle_names[] = { "checked", "failed" };
 	const struct stats *s = v->stats;
 	struct json_object *o = json_object_new_object();
@@ -152,6 +153,8 @@ struct json_object *stats_json(const struct stats_view *v)
 		 (uint64_t[]){ s->kept_pages, s->kept_pages * PLATFORM_PAGE_BYTES });
 	add_pair(o, "takeover", s->taken_over, takeover_names,
 		 (uint64_t[]){ s->detect_ns, s->takeover_ns });
+	add_pair(o, "switchover", s->pause_max_ns != 0, switchover_names,
+		 (uint64_t[]){ s->pause_min_ns, s->pause_max_ns });
 	add_pair(o, "oracle", v->settings->oracle, oracle_names,
 		 (uint64_t[]){ s->oracle_checked, s->oracle_failed });
 	return o;

@@ -32,6 +32,7 @@ struct stats {
 	uint64_t epoch;
 	bool taken_over;
 	uint64_t detect_ns, takeover_ns;
+	uint64_t pause_min_ns, pause_max_ns; /* of a switchover to here; max 0: none */
 	uint64_t oracle_checked, oracle_failed;
 };
 

@@ -52,6 +52,19 @@ static int bring_to_life(struct backup *b, struct reason *why)
 	return b->platform.ops->standby_run(&b->platform, why);
 }
 
+/* How long the guest stood still, from both hosts' spans (docs/protocol.md, YIELD). */
+static void tell_pause(struct engine *e, uint64_t runs_ns)
+{
+	struct backup *b = e->side;
+
+	if (!b->yield_acked_ns)
+		return;
+	e->stats.pause_max_ns = b->yield_acked_ns + runs_ns - b->acked_ns;
+	e->stats.pause_min_ns = b->yield_still_ns + runs_ns - b->yield_ns;
+	engine_event(e, "switchover", "the VM stood still for %.1f to %.1f ms",
+		     (double)e->stats.pause_min_ns / 1e6, (double)e->stats.pause_max_ns / 1e6);
+}
+
 void backup_take_over(struct engine *e)
 {
 	struct backup *b = e->side;
@@ -71,6 +84,7 @@ void backup_take_over(struct engine *e)
 		engine_event(e, "takeover-failed", "%s", why.text);
 	} else {
 		b->standby_gone = true;
+		tell_pause(e, decided + e->stats.takeover_ns);
 		engine_event(e, "takeover",
 			     "epoch %llu runs here; silence of %llu ms, takeover in %llu ms",
 			     (unsigned long long)e->role.acked,

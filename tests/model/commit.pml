@@ -12,6 +12,8 @@
  * P2: what a takeover runs has memory and disk of one epoch.
  * P3: never do both hosts hold the right to emit without an acknowledgement.
  *
+ * A switchover runs on exactly where the primary stopped.
+ *
  * MUTATE_n breaks one rule each; spin must then find an error.
  */
 #ifndef MAXV
@@ -50,6 +52,7 @@ byte whole;
 bool b_runs; /* the VM runs there, whatever its engine remembers */
 
 byte seen, faults, run_from;
+byte left; /* a switchover: the last epoch that ran on the primary */
 
 #define p_right  ((p_up && ps == SOLO) || (!p_up && ps != DEAD && p_disk == R_ACTIVE))
 #define b_right  (bs == ARMED || bs == TAKING_OVER || b_runs)
@@ -178,6 +181,13 @@ end:
 		    :: g > pg -> p_writes = g
 		    :: else
 		    fi }
+	/* Switchover: the guest stands still after its last epoch, which is acknowledged. */
+	:: atomic { p_runs && p_conn && ps == PROTECTED && !p_writes && sent == v &&
+#ifndef MUTATE_9 /* it is only sent */
+		    acked == v &&
+#endif
+		    !left -> left = v; ps = FENCED; p_disk = R_STOPPED; p_disk_g = pg;
+		    p_conn = false }
 	:: atomic { p_runs && p_conn -> p_lose() } /* the connection breaks at this end */
 
 	/* Faults. */
@@ -274,6 +284,7 @@ end:
 	:: atomic { b_up && bs == TAKING_OVER && b_written ->
 		    assert(memory == disk && memory == whole && whole); /* P2 */
 		    assert(whole >= seen);				  /* P1 */
+		    assert(!left || whole == left); /* a switchover loses nothing */
 		    run_from = whole; bs = ACTIVE; b_runs = true; check_rights() }
 	/* It fails before the guest ran: the right goes back, on disk first. */
 	:: atomic { b_up && bs == TAKING_OVER && b_written && bg < MAXG -> hand_over(bg + 1) }

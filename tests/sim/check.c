@@ -54,6 +54,9 @@ void check_takeover(struct world *w, const struct snapshot parts[static SIM_PART
 	if (first->instance != w->newest_instance)
 		check_fail(w, "P3: takeover of instance %lu, but %lu runs",
 			   (unsigned long)first->instance, (unsigned long)w->newest_instance);
+	if (first->instance == w->left_instance && first->n != w->left_n)
+		check_fail(w, "switchover: output %lu was the last, the takeover knows %lu",
+			   (unsigned long)w->left_n, (unsigned long)first->n);
 	if (w->max_seen > first->n)
 		check_fail(w, "P1: output %lu was seen, the takeover knows %lu",
 			   (unsigned long)w->max_seen, (unsigned long)first->n);

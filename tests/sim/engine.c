@@ -47,6 +47,15 @@ static void send_epoch(struct world *w, struct host *h, const struct snapshot *s
 					   .instance = s->instance });
 }
 
+static void last_epoch(struct world *w, struct host *h, uint64_t epoch)
+{
+	struct role_event ev = { .kind = ROLE_EV_LAST_EPOCH, .epoch = epoch };
+
+	if (w->mutation == MUTATE_LAST_IN_FLIGHT)
+		ev.epoch--;
+	engine_role(w, h, &ev);
+}
+
 static void captured(struct world *w, struct host *h, const struct message *m)
 {
 	struct epoch_event cap = { .kind = EPOCH_EV_CAPTURED, .dirty = m->n };
@@ -56,7 +65,10 @@ static void captured(struct world *w, struct host *h, const struct message *m)
 	if (m->generation != h->session || !h->guest.exists)
 		return;
 	guest_mark(w, h, m->epoch, &s);
+	h->guest.still = m->active && w->mutation != MUTATE_LAST_RUNS_ON;
 	engine_epoch(w, h, &cap);
+	if (m->active && h->epoch.still)
+		last_epoch(w, h, m->epoch);
 	send_epoch(w, h, &s);
 	engine_epoch(w, h, &sent);
 	if (w->mutation == MUTATE_RELEASE_AT_SEND)
@@ -77,7 +89,11 @@ int engine_epoch(struct world *w, struct host *h, const struct epoch_event *ev)
 	struct message m;
 	int r = epoch_step(&h->epoch, ev, host_now(w, h), &act);
 
-	m = (struct message){ .epoch = act.epoch, .generation = h->session };
+	m = (struct message){ .epoch = act.epoch,
+			      .generation = h->session,
+			      .active = act.set & EPOCH_DO_STAY };
+	if (act.set & EPOCH_DO_RUN_ON)
+		h->guest.still = false;
 	if (act.set & EPOCH_DO_CHECKPOINT)
 		after(w, h, NS_PER_MS / 4 + world_random(w, NS_PER_MS), captured, m);
 	m.n = h->epoch.round_dirty;
@@ -176,6 +192,12 @@ static void change_output(struct world *w, struct host *h, const struct role_act
 {
 	if (act->set & ROLE_DO_DROP_AND_STOP)
 		guest_drop(h);
+	if (act->set & ROLE_DO_BURY) {
+		w->left_instance = h->guest.instance;
+		w->left_n = h->guest.n;
+		w->nr_switchovers++;
+		guest_drop(h);
+	}
 	if (act->set & ROLE_DO_HOLD) {
 		h->session++;
 		h->guest.hold = w->mutation != MUTATE_FORGET_HOLD;
@@ -203,6 +225,10 @@ static void change_link(struct world *w, struct host *h, const struct role_actio
 {
 	if (act->set & ROLE_DO_BEGIN_EPOCHS)
 		simple_epoch(w, h, EPOCH_EV_START);
+	if (act->set & ROLE_DO_LAST_EPOCH)
+		simple_epoch(w, h, EPOCH_EV_LAST);
+	if (act->set & ROLE_DO_RUN_ON)
+		simple_epoch(w, h, EPOCH_EV_RUN_ON);
 	if (act->set & ROLE_DO_END_EPOCHS) {
 		h->session++;
 		simple_epoch(w, h, EPOCH_EV_STALL);
@@ -292,6 +318,8 @@ void engine_start(struct world *w, struct host *h, enum process process, const c
 			   record_role_name(own.role));
 		return;
 	}
+	if (own.role != RECORD_STOPPED)
+		h->guest.still = false; /* a crash has left it so */
 	h->process = process;
 	h->incarnation++;
 	h->session++;

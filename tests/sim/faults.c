@@ -122,6 +122,21 @@ static void command(struct world *w, struct host *h)
 		world_trace(w, "%c: command %d", 'A' + h->id, (int)ev.kind);
 }
 
+/* No fault, but what follows may come in the middle of it. */
+static void switch_over(struct world *w)
+{
+	for (int i = 0; i < 2; i++) {
+		struct host *h = &w->hosts[i];
+		struct role_event ev = {
+			.kind = ROLE_EV_OP_SWITCHOVER,
+			.until_ns = host_now(w, h) + world_random(w, 300 * NS_PER_MS),
+		};
+
+		if (h->alive && !engine_role(w, h, &ev))
+			world_trace(w, "%c: switchover", 'A' + h->id);
+	}
+}
+
 static void revive(struct world *w, struct host *h, const struct message *m)
 {
 	(void)h;
@@ -134,7 +149,7 @@ static void inject(struct world *w)
 	struct sim_event back = { .fn = revive, .host = -1, .m.n = (uint64_t)h->id };
 
 	w->nr_faults++;
-	switch (world_random(w, 10)) {
+	switch (world_random(w, 12)) {
 	case 0:
 		fault_kill_host(w, h);
 		world_after(w, 50 * NS_PER_MS + world_random(w, 800 * NS_PER_MS), &back);
@@ -163,6 +178,10 @@ static void inject(struct world *w)
 		break;
 	case 9:
 		command(w, h);
+		break;
+	case 10:
+	case 11:
+		switch_over(w);
 		break;
 	}
 }

@@ -37,7 +37,7 @@ static void step(struct world *w, struct host *h, const struct message *m)
 	if (!g->exists || g->instance != m->instance)
 		return;
 	next_step(w, h);
-	if (g->paused || g->nr_held == SIM_HELD)
+	if (g->paused || g->still || g->nr_held == SIM_HELD)
 		return;
 	g->n++;
 	g->state = (g->state ^ world_random(w, UINT32_MAX)) * UINT64_C(0x100000001b3) | 1;
@@ -54,7 +54,7 @@ void guest_start(struct world *w, struct host *h, const struct snapshot *from)
 	struct guest *g = &h->guest;
 
 	g->exists = true;
-	g->paused = g->hold = false;
+	g->paused = g->hold = g->still = false;
 	g->nr_held = 0;
 	g->n = from->n;
 	g->state = from->state;

@@ -49,6 +49,8 @@ enum mutation {
 	MUTATE_NO_LEASE,	  /* P3: release after the lease has ended */
 	MUTATE_ECHO_ALWAYS,	  /* P3: answer heartbeats while taking over */
 	MUTATE_ADMIT_WHEN_ACTIVE, /* P3: hand over although the VM runs here */
+	MUTATE_LAST_IN_FLIGHT,	  /* switchover: yield before the last epoch is acknowledged */
+	MUTATE_LAST_RUNS_ON,	  /* switchover: the guest runs on after its last epoch */
 	MUTATE_NR,
 };
 
@@ -96,6 +98,7 @@ struct snapshot {
 
 struct guest {
 	bool exists, paused, hold;
+	bool still;	   /* after what is to be its last epoch here */
 	uint64_t instance; /* who this is: a takeover makes a new one */
 	uint64_t n, state; /* outputs so far, and all that led to them */
 	struct output held[SIM_HELD];
@@ -148,8 +151,9 @@ struct world {
 	uint64_t seen[SIM_OUTPUTS];
 	uint64_t max_seen, last_seen_ns;
 	uint64_t newest_instance;
-	struct snapshot boundary[64]; /* by epoch, of the newest instance */
-	unsigned int nr_faults, nr_takeovers, nr_handovers, nr_protected;
+	uint64_t left_instance, left_n; /* moved by a switchover: who, and its last output */
+	struct snapshot boundary[64];	/* by epoch, of the newest instance */
+	unsigned int nr_faults, nr_takeovers, nr_handovers, nr_protected, nr_switchovers;
 	bool lost_allowed;
 	char violation[200];
 

@@ -22,6 +22,8 @@ static const struct {
 	{ MUTATE_FORGET_RIGHT, "forget on restart who has the right", "P3" },
 	{ MUTATE_NO_LEASE, "release after the lease", "P3" },
 	{ MUTATE_ECHO_ALWAYS, "answer heartbeats while taking over", "P3" },
+	{ MUTATE_LAST_IN_FLIGHT, "yield before the last epoch is acknowledged", "switchover" },
+	{ MUTATE_LAST_RUNS_ON, "let the guest run on after its last epoch", "switchover" },
 	{ MUTATE_ADMIT_WHEN_ACTIVE, "hand over although the VM runs here", "P" },
 };
 

@@ -17,7 +17,7 @@ static uint64_t number(const char *name, uint64_t otherwise)
 int main(void)
 {
 	uint64_t first = number("SEED", 1), count = number("COUNT", 3000);
-	uint64_t faults = 0, takeovers = 0, handovers = 0, protections = 0;
+	uint64_t faults = 0, takeovers = 0, handovers = 0, protections = 0, switchovers = 0;
 	unsigned int failures = 0;
 	static struct world w;
 
@@ -30,6 +30,7 @@ int main(void)
 		takeovers += w.nr_takeovers;
 		handovers += w.nr_handovers;
 		protections += w.nr_protected;
+		switchovers += w.nr_switchovers;
 		if (!w.violation[0])
 			continue;
 		failures++;
@@ -37,12 +38,14 @@ int main(void)
 		       w.violation, (unsigned long)seed);
 	}
 	world_close(&w);
-	printf("%lu seeds: %lu faults, %lu takeovers, %lu hand-overs, %lu times protected; "
-	       "%u failures\n",
+	printf("%lu seeds: %lu faults, %lu takeovers, %lu of them by switchover, %lu hand-overs, "
+	       "%lu times protected; %u failures\n",
 	       (unsigned long)count, (unsigned long)faults, (unsigned long)takeovers,
-	       (unsigned long)handovers, (unsigned long)protections, failures);
+	       (unsigned long)switchovers, (unsigned long)handovers, (unsigned long)protections,
+	       failures);
 	/* A simulation in which nothing happens proves nothing. */
-	if (count >= 100 && (takeovers < count / 20 || protections < count / 2)) {
+	if (count >= 100 &&
+	    (takeovers < count / 20 || switchovers < count / 50 || protections < count / 2)) {
 		printf("too little happened\n");
 		return 1;
 	}

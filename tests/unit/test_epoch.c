@@ -250,6 +250,86 @@ static void test_stall_stops_the_guest_and_stop_frees_it(void **state)
 	assert_int_equal(act.epoch, 1); /* a new copy, numbered anew */
 }
 
+/* An ordinary checkpoint first; the last when nothing is in flight; then nothing more. */
+static void open_last(struct epoch *epoch)
+{
+	open_running(epoch, &remus);
+	FEED(epoch, 20, LAST);
+	assert_int_equal(act.set, EPOCH_DO_CHECKPOINT);
+	assert_int_equal(act.why, EPOCH_WHY_LAST);
+	take(epoch, 21, 2);
+	assert_int_equal(act.set, 0); /* although a slot is free */
+	FEED(epoch, 22, TICK);
+	assert_int_equal(act.set, 0);
+	FEED(epoch, 23, ACK, .epoch = 2);
+	assert_int_equal(act.set, EPOCH_DO_FREE | EPOCH_DO_CHECKPOINT | EPOCH_DO_STAY);
+}
+
+static void test_last_epoch(void **state)
+{
+	struct epoch epoch;
+
+	(void)state;
+	open_last(&epoch);
+	assert_false(epoch.still);
+	take(&epoch, 24, 3);
+	assert_true(epoch.still);
+	assert_int_equal(act.deadline_ns, UINT64_MAX);
+	FEED(&epoch, 500, LOAD, .dirty = 2000);
+	assert_int_equal(act.set, 0);
+	FEED(&epoch, 501, ACK, .epoch = 3);
+	assert_int_equal(act.set, EPOCH_DO_FREE);
+	assert_true(epoch.still);
+	/* Not the last after all. */
+	FEED(&epoch, 502, RUN_ON);
+	assert_int_equal(act.set, EPOCH_DO_RUN_ON | EPOCH_DO_CHECKPOINT);
+	assert_int_equal(act.why, EPOCH_WHY_INTERVAL);
+	assert_int_equal(act.epoch, 4);
+	take(&epoch, 503, 4);
+	assert_false(epoch.still);
+}
+
+/* A guest that stands still for a switchover is let go by whatever ends it. */
+static void test_last_epoch_undone(void **state)
+{
+	struct epoch epoch;
+
+	(void)state;
+	open_last(&epoch);
+	take(&epoch, 24, 3);
+	FEED(&epoch, 25, STALL);
+	assert_int_equal(act.set, EPOCH_DO_RUN_ON);
+
+	open_last(&epoch);
+	take(&epoch, 24, 3);
+	FEED(&epoch, 25, STOP);
+	assert_int_equal(act.set, EPOCH_DO_RUN_ON);
+
+	open_last(&epoch); /* undone while its checkpoint is taken */
+	FEED(&epoch, 24, RUN_ON);
+	assert_int_equal(act.set, 0);
+	FEED(&epoch, 25, CAPTURED, .dirty = 1);
+	assert_int_equal(act.set, EPOCH_DO_RUN_ON);
+	assert_false(epoch.still);
+
+	open_last(&epoch);
+	FEED(&epoch, 24, STALL);
+	FEED(&epoch, 25, CAPTURED, .dirty = 1);
+	assert_int_equal(act.set, EPOCH_DO_RUN_ON);
+
+	open_last(&epoch);
+	FEED(&epoch, 24, STOP);
+	FEED(&epoch, 25, CAPTURED, .dirty = 1);
+	assert_int_equal(act.set, EPOCH_DO_RUN_ON);
+
+	/* It did not fit: a round, while the guest runs, then the last anew. */
+	open_last(&epoch);
+	FEED(&epoch, 24, TOO_LARGE, .dirty = 5000);
+	assert_true(act.set & EPOCH_DO_ROUND);
+	FEED(&epoch, 30, ROUND_DONE, .dirty = 10);
+	assert_int_equal(act.set, EPOCH_DO_CHECKPOINT | EPOCH_DO_STAY);
+}
+
 static void test_open_refuses(void **state)
 {
 	struct epoch_config c;
@@ -284,6 +364,8 @@ int main(void)
 		cmocka_unit_test(test_too_much_is_sent_in_rounds),
 		cmocka_unit_test(test_rounds_that_do_not_converge_end),
 		cmocka_unit_test(test_stall_stops_the_guest_and_stop_frees_it),
+		cmocka_unit_test(test_last_epoch),
+		cmocka_unit_test(test_last_epoch_undone),
 		cmocka_unit_test(test_open_refuses),
 	};
 

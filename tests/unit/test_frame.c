@@ -400,9 +400,11 @@ static struct message sample(uint16_t type)
 		break;
 	case PROTO_BYE:
 	case PROTO_LEAVE:
-	case PROTO_YIELD:
 	case PROTO_YIELD_REQUEST:
 		m.bye.code = 25;
+		break;
+	case PROTO_YIELD:
+		m.yield = (struct proto_yield){ 25, PROTO_YIELD_NS_MAX, 7 };
 		break;
 	case PROTO_HASH:
 		m.hash.epoch = 77;

@@ -36,7 +36,7 @@ struct cli {
 typedef int cli_fn(const struct cli *cli);
 
 cli_fn cli_vm_create, cli_vm_list, cli_vm_console, cli_vm_shutdown, cli_vm_destroy;
-cli_fn cli_protect, cli_unprotect, cli_reprotect, cli_status, cli_failover;
+cli_fn cli_protect, cli_unprotect, cli_reprotect, cli_status, cli_failover, cli_switchover;
 cli_fn cli_events, cli_wait, cli_version;
 
 /* "pollux: TEXT" on standard error; returns `code`. */

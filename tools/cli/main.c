@@ -8,7 +8,14 @@
 #include "tools/common/json.h"
 #include "tools/common/text.h"
 
-enum { ALLOW_FORCE = 1, ALLOW_JSON = 2, ALLOW_FOLLOW = 4, ALLOW_WAIT = 8, ALLOW_PROTECTION = 16 };
+enum {
+	ALLOW_FORCE = 1,
+	ALLOW_JSON = 2,
+	ALLOW_FOLLOW = 4,
+	ALLOW_FOR = 8,
+	ALLOW_TIMEOUT = 16,
+	ALLOW_PROTECTION = 32,
+};
 
 static cli_fn cli_help;
 
@@ -30,14 +37,16 @@ static const struct command {
 	  "keep the VM alive on HOST if this host is lost" },
 	{ "unprotect", 1, 1, ALLOW_FORCE, cli_unprotect, "VM [--force --reason TEXT]",
 	  "end protection; the VM runs on" },
+	{ "switchover", 1, 1, ALLOW_TIMEOUT, cli_switchover, "VM [--timeout=DURATION]",
+	  "move the VM to the backup; nothing is lost" },
 	{ "reprotect", 1, 1, 0, cli_reprotect, "VM", "protect a VM that moved here" },
 	{ "status", 0, 1, ALLOW_JSON, cli_status, "[VM] [--format json]",
 	  "protected or not, and why not" },
 	{ "failover", 1, 1, 0, cli_failover, "VM", "let the backup run the VM from now on" },
 	{ "events", 0, 0, ALLOW_JSON | ALLOW_FOLLOW, cli_events, "[--follow] [--format json]",
 	  "what happened" },
-	{ "wait", 1, 1, ALLOW_WAIT, cli_wait, "VM --for=protected|unprotected [--timeout=DURATION]",
-	  "until it is so" },
+	{ "wait", 1, 1, ALLOW_FOR | ALLOW_TIMEOUT, cli_wait,
+	  "VM --for=protected|unprotected [--timeout=DURATION]", "until it is so" },
 	{ "version", 0, 0, 0, cli_version, "", "of this program" },
 	{ "help", 0, 1, 0, cli_help, "", "this" },
 };
@@ -156,11 +165,11 @@ static int take_option(struct cli *cli, const struct command *c, const char *arg
 	}
 	if (c->allow & ALLOW_JSON && (v = value_of(arg, "--format", next, ret_more)))
 		return take_format(cli, v);
-	if (c->allow & ALLOW_WAIT && (v = value_of(arg, "--for", next, ret_more))) {
+	if (c->allow & ALLOW_FOR && (v = value_of(arg, "--for", next, ret_more))) {
 		cli->until = v;
 		return 0;
 	}
-	if (c->allow & ALLOW_WAIT && (v = value_of(arg, "--timeout", next, ret_more)))
+	if (c->allow & ALLOW_TIMEOUT && (v = value_of(arg, "--timeout", next, ret_more)))
 		return take_timeout(cli, v);
 	if (c->allow & ALLOW_PROTECTION)
 		return take_protection(cli, arg);

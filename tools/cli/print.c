@@ -134,6 +134,7 @@ static void print_traffic(struct json_object *vm)
 static void print_engine(struct json_object *vm)
 {
 	struct json_object *takeover = json_member(vm, "takeover");
+	struct json_object *moved = json_member(vm, "switchover");
 	struct json_object *lag = json_member(vm, "lag_ns");
 	struct json_object *pages = json_member(vm, "dirty_pages");
 
@@ -157,7 +158,11 @@ static void print_engine(struct json_object *vm)
 		    number_cell(pages, "max").text);
 	print_traffic(vm);
 	print_copy(vm);
-	if (takeover)
+	if (moved)
+		row("switchover", "the VM stood still for %s to %s",
+		    duration_cell(moved, "pause_min_ns").text,
+		    duration_cell(moved, "pause_max_ns").text);
+	else if (takeover)
 		row("takeover", "detected after %s, running after %s more",
 		    duration_cell(takeover, "detect_ns").text,
 		    duration_cell(takeover, "takeover_ns").text);

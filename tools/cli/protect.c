@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* pollux protect, unprotect, reprotect, failover, status, events, wait, version. */
+/* pollux protect, unprotect, reprotect, failover, switchover, status, events, wait, version. */
 #include <stdio.h>
 #include <time.h>
 
@@ -53,6 +53,15 @@ int cli_failover(const struct cli *cli)
 {
 	return cli_order(cli_request("failover", cli->args[0]),
 			 "failover asked for; pollux events --follow shows it");
+}
+
+int cli_switchover(const struct cli *cli)
+{
+	struct json_object *request = cli_request("switchover", cli->args[0]);
+
+	if (cli->timeout_ns)
+		json_add_u64(request, "timeout_ns", cli->timeout_ns);
+	return cli_order(request, "the VM runs on the other host from now on");
 }
 
 int cli_status(const struct cli *cli)

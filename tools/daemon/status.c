@@ -11,10 +11,14 @@
 
 /* What pollux-ha says and is passed on as it is; null where it says nothing. */
 static const char *const passed_on[] = {
-	"generation", "epoch",	     "epochs_committed", "interval_ns", "encryption",  "mode",
-	"codec",      "lag_ns",	     "lag_bytes",	 "lag_epochs",	"pause_ns",    "hold_ns",
-	"hold_bytes", "dirty_pages", "bytes_raw",	 "bytes_wire",	"steps_ns",    "copy",
-	"takeover",   "timeout_ns",  "oracle",		 "live_rounds", "memory_kept",
+	"generation",  "epoch",	      "epochs_committed",
+	"interval_ns", "encryption",  "mode",
+	"codec",       "lag_ns",      "lag_bytes",
+	"lag_epochs",  "pause_ns",    "hold_ns",
+	"hold_bytes",  "dirty_pages", "bytes_raw",
+	"bytes_wire",  "steps_ns",    "copy",
+	"takeover",    "switchover",  "timeout_ns",
+	"oracle",      "live_rounds", "memory_kept",
 };
 
 /* How the VM came here: kept beyond the pollux-ha that brought it. */

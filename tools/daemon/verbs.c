@@ -16,8 +16,8 @@ static const struct verb verbs[] = {
 	{ "vm.shutdown", true, verb_vm_shutdown }, { "vm.destroy", true, verb_vm_destroy },
 	{ "vm.console", true, verb_vm_console },   { "protect", true, verb_protect },
 	{ "unprotect", true, verb_unprotect },	   { "failover", true, verb_failover },
-	{ "reprotect", true, verb_reprotect },	   { "status", false, verb_status },
-	{ "version", false, verb_version },
+	{ "switchover", true, verb_switchover },   { "reprotect", true, verb_reprotect },
+	{ "status", false, verb_status },	   { "version", false, verb_version },
 };
 
 const struct verb *verb_find(const char *name)

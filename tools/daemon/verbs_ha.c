@@ -19,6 +19,10 @@
 #define END_NS		(10 * NS_PER_S)
 #define OUTCOME_NS	(4 * NS_PER_S) /* more than pollux-ha waits before it asks again */
 #define OUTCOME_POLL_NS (50 * NS_PER_MS)
+#define SWITCH_NS	(5 * NS_PER_S) /* unless the operator says otherwise */
+#define SWITCH_MIN_NS	(100 * NS_PER_MS)
+#define SWITCH_MAX_NS	(60 * NS_PER_S)
+#define SWITCH_POLL_NS	(10 * NS_PER_MS)
 
 static void list_peers(const struct conf *conf, char *ret, size_t room)
 {
@@ -179,6 +183,8 @@ static bool order(struct daemon *d, struct vm *vm, struct json_object *request,
 	json_add_copy(o, "verb", request);
 	json_add_bool(o, "force", json_flag(request, "force"));
 	json_add_string(o, "reason", json_text(request, "reason", ""));
+	if (json_member(request, "timeout_ns"))
+		json_add_copy(o, "timeout_ns", request);
 	if (!process_alive(&vm->guard.process) && vm->guard.primary &&
 	    guard_restart(d, vm, &why) < 0)
 		verb_refuse(reply, "failed", "%s", why.text);
@@ -239,6 +245,77 @@ void verb_failover(struct daemon *d, struct json_object *request, struct verb_re
 		return;
 	if (order(d, vm, request, reply))
 		events_add(d, vm->name, "failover", "asked for");
+}
+
+/* The record is what counts: once it says "stopped" the VM is the other host's. */
+static bool has_yielded(struct daemon *d, struct vm *vm)
+{
+	struct record rec;
+
+	return !record_read(path_state_dir(&d->conf, vm->name).text, &rec, NULL) &&
+	       rec.role == RECORD_STOPPED;
+}
+
+/* What the engine says of itself now; "" when it says nothing. */
+static void ask_state(struct daemon *d, struct vm *vm, char *ret, size_t room)
+{
+	cleanup_json struct json_object *o = json_object_new_object(), *answer = NULL;
+
+	*ret = '\0';
+	json_add_string(o, "verb", "status");
+	if (!guard_call(d, vm->name, o, NS_PER_S, &answer, NULL))
+		snprintf(ret, room, "%s", json_text(json_member(answer, "status"), "state", ""));
+}
+
+static void await_switchover(struct daemon *d, struct vm *vm, uint64_t timeout_ns,
+			     struct verb_reply *reply)
+{
+	uint64_t deadline = clock_now_ns() + timeout_ns + END_NS;
+	char state[32], limit[32];
+
+	do {
+		if (has_yielded(d, vm)) {
+			events_add(d, vm->name, "switchover", "runs on %s from now on",
+				   vm->guard.peer);
+			return;
+		}
+		nanosleep(&(struct timespec){ .tv_nsec = SWITCH_POLL_NS }, NULL);
+		ask_state(d, vm, state, sizeof(state));
+	} while ((!*state || !strcmp(state, "switching") || has_yielded(d, vm)) &&
+		 clock_now_ns() < deadline);
+	if (!strcmp(state, "protected"))
+		verb_refuse(reply, "timeout",
+			    "%s did not acknowledge the last epoch within %s; nothing has changed, "
+			    "VM %s runs on here",
+			    vm->guard.peer, text_duration(timeout_ns, limit, sizeof(limit)),
+			    vm->name);
+	else
+		verb_refuse(reply, "failed",
+			    "the switchover was broken off, VM %s is \"%s\" here; see pollux "
+			    "status %s",
+			    vm->name, state, vm->name);
+}
+
+void verb_switchover(struct daemon *d, struct json_object *request, struct verb_reply *reply)
+{
+	struct vm *vm = verb_find_vm(d, request, reply);
+	uint64_t timeout_ns = json_number(request, "timeout_ns", SWITCH_NS);
+
+	if (!vm || !is_guarded(vm, reply))
+		return;
+	if (!vm->guard.primary) {
+		verb_refuse(reply, "refused", "VM %s runs on %s: pollux switchover %s there",
+			    vm->name, vm->guard.peer, vm->name);
+		return;
+	}
+	if (timeout_ns < SWITCH_MIN_NS || timeout_ns > SWITCH_MAX_NS) {
+		verb_refuse(reply, "bad-request", "timeout: %llu ns is not between 100ms and 60s",
+			    (unsigned long long)timeout_ns);
+		return;
+	}
+	json_add_u64(request, "timeout_ns", timeout_ns);
+	if (order(d, vm, request, reply))
+		await_switchover(d, vm, timeout_ns, reply);
 }
 
 void verb_status(struct daemon *d, struct json_object *request, struct verb_reply *reply)
