@@ -50,6 +50,33 @@ static void test_sizes(void **state)
 	assert_int_equal(guest_memory_open(&mem, 64 * MIB + 4096, -1), -EINVAL);
 }
 
+/* What one process leaves in its memory the next one finds; anything else is refused. */
+static void test_inherited(void **state)
+{
+	struct guest_memory first, next;
+	uint8_t byte = 0;
+	int fd, other;
+
+	(void)state;
+	assert_int_equal(guest_memory_open(&first, 64 * MIB, -1), 0);
+	assert_int_equal(guest_write(&first, 5 * MIB, "x", 1), 0);
+	fd = dup(first.fd);
+	guest_memory_close(&first);
+
+	assert_int_equal(guest_memory_open(&next, 65 * MIB, fd), -EINVAL);
+	assert_int_equal(guest_memory_open(&next, 64 * MIB, fd), 0);
+	assert_int_equal(guest_read(&next, 5 * MIB, &byte, 1), 0);
+	assert_int_equal(byte, 'x');
+	assert_int_equal(guest_harvest_marks(&next, (uint64_t[256 + 1]){ 0 }, false), 0);
+	guest_memory_close(&next);
+
+	other = memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	assert_int_equal(ftruncate(other, 64 * MIB), 0);
+	assert_int_equal(guest_memory_open(&next, 64 * MIB, other), -EINVAL); /* it could shrink */
+	close(other);
+	assert_true(guest_memory_open(&next, 64 * MIB, STDIN_FILENO) < 0); /* no memfd at all */
+}
+
 static void test_bounds(void **state)
 {
 	struct guest_memory *mem = *state;
@@ -135,6 +162,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_inherited),
 		cmocka_unit_test_setup_teardown(test_bounds, open_small, close_memory),
 		cmocka_unit_test_setup_teardown(test_hole, open_split, close_memory),
 		cmocka_unit_test_setup_teardown(test_marks, open_split, close_memory),

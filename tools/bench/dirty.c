@@ -126,7 +126,7 @@ static void open_machine(struct machine *m, int kvm, uint64_t mib, bool ring)
 	m->seed = 1;
 	m->vm.fd = ioctl(kvm, KVM_CREATE_VM, 0);
 	must(m->vm.fd, "KVM_CREATE_VM");
-	must(guest_memory_open(mem, mib << 20), "guest memory");
+	must(guest_memory_open(mem, mib << 20, -1), "guest memory");
 	m->bitmap = calloc(bitmap_words(mem->nr_gfns), sizeof(*m->bitmap));
 	must(m->bitmap ? 0 : -1, "memory");
 	write_code(mem->base);
