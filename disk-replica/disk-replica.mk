@@ -5,6 +5,6 @@
 OBJECTS_disk := disk-replica/format base/cursor base/err base/fault base/ring
 OBJECTS_disk_apply := disk-replica/apply disk-replica/target disk-replica/marker disk-replica/log
 OBJECTS_test_disk_log := disk-replica/log $(OBJECTS_disk)
-OBJECTS_test_disk_consumer := disk-replica/mirror $(OBJECTS_disk)
+OBJECTS_test_disk_consumer := disk-replica/mirror disk-replica/sources $(OBJECTS_disk)
 OBJECTS_test_disk_apply := $(OBJECTS_disk_apply) $(OBJECTS_disk)
-OBJECTS_test_disk_copy := disk-replica/copy disk-replica/mirror $(OBJECTS_disk_apply) $(OBJECTS_disk)
+OBJECTS_test_disk_copy := disk-replica/copy disk-replica/mirror disk-replica/sources $(OBJECTS_disk_apply) $(OBJECTS_disk)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * mirror.h: the consumer of pollux-vmm's disk ring.
+ * mirror.h: the consumer of the sources' disk rings.
  *
  * Waking the producer: it waits for "room again" when a record does not fit. That is
  * raised after a quarter of the ring was taken, and whenever a drain ends with something
@@ -10,6 +10,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -18,16 +19,22 @@
 
 #define MIRROR_RECORD_MAX (CONTROL_DISK_RECORD_BYTES + CONTROL_DISK_DATA_MAX)
 
-struct mirror {
+/* One source's. A source that changes none of the disks has none: no mapping. */
+struct mirror_end {
 	struct control *control;
-	struct disk_info disks[DISK_MAX];
-	unsigned int nr_disks;
 	struct ring ring;
 	void *mapping;
 	size_t mapping_bytes;
 	int records_fd;
 	int room_fd;
 	uint64_t taken; /* bytes since room_fd was raised last */
+};
+
+struct mirror {
+	struct sources sources; /* a copy, for the disks and whose they are */
+	struct mirror_end end[SOURCES_MAX];
+	uint64_t ring_bytes;
+	int epoll_fd;
 	bool broken;
 	struct reason broken_why;
 	uint8_t record[MIRROR_RECORD_MAX];
@@ -98,7 +105,7 @@ static int set_mirror(struct control *control, bool on, uint64_t ring_bytes, int
 
 /* The other side made the descriptor: one that it can shrink under our mapping would let it
  * end this process with SIGBUS. */
-static int map_ring(struct mirror *m, int fd, uint64_t ring_bytes, struct reason *why)
+static int map_ring(struct mirror_end *m, int fd, uint64_t ring_bytes, struct reason *why)
 {
 	size_t bytes = ring_map_bytes(ring_bytes);
 	struct stat st;
@@ -134,7 +141,7 @@ static int set_nonblock(int fd)
 	return flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) ? -errno : 0;
 }
 
-static int attach(struct mirror *m, int fds[3], uint64_t ring_bytes, struct reason *why)
+static int attach(struct mirror_end *m, int fds[3], uint64_t ring_bytes, struct reason *why)
 {
 	int err = map_ring(m, fds[0], ring_bytes, why);
 
@@ -147,13 +154,8 @@ static int attach(struct mirror *m, int fds[3], uint64_t ring_bytes, struct reas
 	return 0;
 }
 
-static int check_config(const struct mirror_config *config, struct reason *why)
+static int check_ring_bytes(uint64_t n, struct reason *why)
 {
-	uint64_t n = config->ring_bytes;
-
-	if (config->nr_disks > DISK_MAX)
-		return reason_set(why, EINVAL, "%u disks, the limit is %u", config->nr_disks,
-				  DISK_MAX);
 	if (n < MIRROR_RING_MIN || n > MIRROR_RING_MAX || n & (n - 1))
 		return reason_set(why, EINVAL, "ring of %llu bytes: a power of two, %llu to %llu",
 				  (unsigned long long)n, (unsigned long long)MIRROR_RING_MIN,
@@ -161,74 +163,137 @@ static int check_config(const struct mirror_config *config, struct reason *why)
 	return 0;
 }
 
+static bool has_disks(const struct sources *s, unsigned int source)
+{
+	for (unsigned int i = 0; i < s->nr_disks; i++)
+		if (s->source[i] == source)
+			return true;
+	return false;
+}
+
+static int open_end(struct mirror *m, unsigned int source, uint64_t ring_bytes, struct reason *why)
+{
+	struct mirror_end *end = &m->end[source];
+	struct epoll_event event = { .events = EPOLLIN };
+	int fds[3] = { -1, -1, -1 };
+	int err = set_mirror(end->control, true, ring_bytes, fds, why);
+
+	if (err)
+		return err;
+	err = attach(end, fds, ring_bytes, why);
+	for (unsigned int i = 0; i < ARRAY_SIZE(fds); i++)
+		err_close_fd(&fds[i]);
+	if (!err && epoll_ctl(m->epoll_fd, EPOLL_CTL_ADD, end->records_fd, &event))
+		err = -errno;
+	if (err)
+		set_mirror(end->control, false, 0, NULL, NULL);
+	return err;
+}
+
 int mirror_open(const struct mirror_config *config, struct mirror **ret, struct reason *why)
 {
-	int fds[3] = { -1, -1, -1 };
+	const struct sources *s = config->sources;
 	struct mirror *m;
-	int err = check_config(config, why);
+	int err = check_ring_bytes(config->ring_bytes, why);
 
 	if (err)
 		return err;
 	m = calloc(1, sizeof(*m));
 	if (!m)
 		return -ENOMEM;
-	m->control = config->control;
-	m->nr_disks = config->nr_disks;
-	m->records_fd = m->room_fd = -1;
-	if (m->nr_disks)
-		memcpy(m->disks, config->disks, m->nr_disks * sizeof(m->disks[0]));
-	err = set_mirror(m->control, true, config->ring_bytes, fds, why);
-	if (err)
-		goto err_free;
-	err = attach(m, fds, config->ring_bytes, why);
-	for (unsigned int i = 0; i < ARRAY_SIZE(fds); i++)
-		err_close_fd(&fds[i]);
-	if (err)
-		goto err_off;
+	m->sources = *s;
+	m->ring_bytes = config->ring_bytes;
+	for (unsigned int i = 0; i < SOURCES_MAX; i++)
+		m->end[i] = (struct mirror_end){ .records_fd = -1, .room_fd = -1 };
+	m->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (m->epoll_fd < 0)
+		err = -errno;
+	for (unsigned int i = 0; i < s->nr && !err; i++) {
+		m->end[i].control = s->control[i];
+		if (has_disks(s, i))
+			err = open_end(m, i, config->ring_bytes, why);
+	}
+	if (err) {
+		mirror_close(m);
+		return err;
+	}
 	*ret = m;
 	return 0;
+}
 
-err_off:
-	mirror_close(m);
-	return err;
-err_free:
-	free(m);
-	return err;
+static void close_end(struct mirror_end *end)
+{
+	if (!end->mapping)
+		return;
+	/* Off first: a producer that waits for room must not wait for one who has left. */
+	set_mirror(end->control, false, 0, NULL, NULL);
+	munmap(end->mapping, end->mapping_bytes);
+	err_close_fd(&end->records_fd);
+	err_close_fd(&end->room_fd);
 }
 
 void mirror_close(struct mirror *m)
 {
 	if (!m)
 		return;
-	/* Off first: a producer that waits for room must not wait for one who has left. */
-	set_mirror(m->control, false, 0, NULL, NULL);
-	if (m->mapping)
-		munmap(m->mapping, m->mapping_bytes);
-	err_close_fd(&m->records_fd);
-	err_close_fd(&m->room_fd);
+	for (unsigned int i = 0; i < m->sources.nr; i++)
+		close_end(&m->end[i]);
+	err_close_fd(&m->epoll_fd);
 	free(m);
 }
 
-uint64_t mirror_boundary(const struct mirror *m)
+void mirror_boundary(const struct mirror *m, struct mirror_mark *ret)
 {
-	return ring_head(&m->ring);
+	for (unsigned int i = 0; i < m->sources.nr; i++)
+		ret->at[i] = m->end[i].mapping ? ring_head(&m->end[i].ring) : 0;
 }
 
-static void raise_room(struct mirror *m)
+int mirror_check(const struct mirror *m, struct reason *why)
 {
-	struct pollfd p = { .fd = m->room_fd, .events = POLLOUT };
+	for (unsigned int i = 0; i < m->sources.nr; i++) {
+		struct pollfd p;
 
-	if (!m->taken)
+		if (!m->end[i].mapping)
+			continue;
+		/* Not for data: another thread may be awaiting a reply there. */
+		p = (struct pollfd){ .fd = control_fd(m->end[i].control) };
+		if (poll(&p, 1, 0) > 0)
+			return reason_set(why, EPIPE, "who changes the disks is gone: source %u",
+					  i);
+	}
+	return 0;
+}
+
+static void raise_room(struct mirror_end *end)
+{
+	struct pollfd p = { .fd = end->room_fd, .events = POLLOUT };
+
+	if (!end->taken)
 		return;
-	m->taken = 0;
+	end->taken = 0;
 	/* Not writable: raised to the brim already, and a write would block. */
 	if (poll(&p, 1, 0) == 1 && p.revents & POLLOUT)
-		(void)!eventfd_write(m->room_fd, 1);
+		(void)!eventfd_write(end->room_fd, 1);
 }
 
-static int parse_record(const struct mirror *m, size_t len, struct disk_record *ret,
-			struct reason *why)
+/* A source knows only its own disks, by numbers of its own. */
+static int find_disk(const struct sources *s, unsigned int source, uint16_t local, uint16_t *ret,
+		     struct reason *why)
 {
+	for (unsigned int i = 0; i < s->nr_disks; i++) {
+		if (s->source[i] != source || s->local[i] != local)
+			continue;
+		*ret = (uint16_t)i;
+		return 0;
+	}
+	return reason_set(why, EPROTO, "disk %u, which source %u has not; the VM has %u", local,
+			  source, s->nr_disks);
+}
+
+static int parse_record(const struct mirror *m, unsigned int source, size_t len,
+			struct disk_record *ret, struct reason *why)
+{
+	const struct disk_info *disks = m->sources.disks;
 	struct cursor c = cursor_over(m->record, len);
 	struct disk_record r = { .op = cursor_get_u8(&c) };
 	uint8_t zero8 = cursor_get_u8(&c);
@@ -242,14 +307,16 @@ static int parse_record(const struct mirror *m, size_t len, struct disk_record *
 	r.length = cursor_get_u64(&c);
 	if (!cursor_ok(&c) || zero8 || zero32)
 		return reason_set(why, EPROTO, "a disk record of %zu bytes is malformed", len);
-	err = disk_record_check(&r, m->disks, m->nr_disks, why);
+	err = find_disk(&m->sources, source, r.disk, &r.disk, why);
+	if (!err)
+		err = disk_record_check(&r, disks, m->sources.nr_disks, why);
 	if (err)
 		return err;
 	data_len = r.op == CONTROL_DISK_WRITE ? (size_t)r.length : 0;
 	if (cursor_left(&c) != data_len)
 		return reason_set(why, EPROTO, "%s of %zu bytes came with %zu", disk_op_name(r.op),
 				  data_len, cursor_left(&c));
-	if (m->disks[r.disk].readonly && r.op != CONTROL_DISK_FLUSH)
+	if (disks[r.disk].readonly && r.op != CONTROL_DISK_FLUSH)
 		return reason_set(why, EPROTO, "%s on disk %u, which is read-only",
 				  disk_op_name(r.op), r.disk);
 	if (data_len)
@@ -258,34 +325,43 @@ static int parse_record(const struct mirror *m, size_t len, struct disk_record *
 	return 0;
 }
 
-static int take(struct mirror *m, uint64_t limit, struct disk_record *ret, struct reason *why)
+static int take(struct mirror *m, unsigned int source, uint64_t limit, struct disk_record *ret,
+		struct reason *why)
 {
-	uint64_t start = m->ring.pos;
+	struct mirror_end *end = &m->end[source];
+	uint64_t start = end->ring.pos;
 	size_t len;
 	int err;
 
 	/* An older limit, of an epoch that is drained already: nothing is left of it. */
 	if ((int64_t)(limit - start) <= 0)
 		return -EAGAIN;
-	err = ring_get(&m->ring, limit, m->record, sizeof(m->record), &len);
+	err = ring_get(&end->ring, limit, m->record, sizeof(m->record), &len);
 	if (err == -EAGAIN)
 		return err;
 	if (err)
 		return reason_set(why, EPROTO, "the disk ring is inconsistent at %llu, limit %llu",
 				  (unsigned long long)start, (unsigned long long)limit);
-	m->taken += m->ring.pos - start;
-	return parse_record(m, len, ret, why);
+	end->taken += end->ring.pos - start;
+	return parse_record(m, source, len, ret, why);
 }
 
-int mirror_next(struct mirror *m, uint64_t limit, struct disk_record *ret, struct reason *why)
+int mirror_next(struct mirror *m, const struct mirror_mark *limit, struct disk_record *ret,
+		struct reason *why)
 {
-	int err;
+	int err = -EAGAIN;
 
 	if (m->broken)
 		return reason_set(why, EPROTO, "%s", m->broken_why.text);
-	err = take(m, limit, ret, &m->broken_why);
-	if (err == -EAGAIN || m->taken >= m->ring.size / 4)
-		raise_room(m);
+	for (unsigned int i = 0; i < m->sources.nr && err == -EAGAIN; i++) {
+		struct mirror_end *end = &m->end[i];
+
+		if (!end->mapping)
+			continue;
+		err = take(m, i, limit->at[i], ret, &m->broken_why);
+		if (err == -EAGAIN || end->taken >= end->ring.size / 4)
+			raise_room(end);
+	}
 	if (!err || err == -EAGAIN)
 		return err;
 	m->broken = true;
@@ -294,22 +370,29 @@ int mirror_next(struct mirror *m, uint64_t limit, struct disk_record *ret, struc
 
 int mirror_wait_fd(const struct mirror *m)
 {
-	return m->records_fd;
+	return m->epoll_fd;
 }
 
 void mirror_wait_clear(struct mirror *m)
 {
 	eventfd_t count;
 
-	(void)!eventfd_read(m->records_fd, &count);
+	for (unsigned int i = 0; i < m->sources.nr; i++)
+		if (m->end[i].mapping)
+			(void)!eventfd_read(m->end[i].records_fd, &count);
 }
 
 uint64_t mirror_used(const struct mirror *m)
 {
-	return MIN(ring_used(&m->ring), m->ring.size);
+	uint64_t used = 0;
+
+	for (unsigned int i = 0; i < m->sources.nr; i++)
+		if (m->end[i].mapping)
+			used = MAX(used, MIN(ring_used(&m->end[i].ring), m->end[i].ring.size));
+	return used;
 }
 
 uint64_t mirror_size(const struct mirror *m)
 {
-	return m->ring.size;
+	return m->ring_bytes;
 }

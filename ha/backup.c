@@ -7,7 +7,7 @@
 #include "base/fault.h"
 #include "disk-replica/apply.h"
 #include "disk-replica/log.h"
-#include "disk-replica/mirror.h"
+#include "disk-replica/sources.h"
 #include "ha/accept.h"
 #include "ha/assemble.h"
 #include "ha/commit.h"
@@ -435,11 +435,26 @@ static unsigned int count_nics(const struct settings *s)
 		       : 0;
 }
 
+/* Those that a server here will serve to the VM are filled where they lie. */
+static int list_disks(struct backup *b, struct reason *why)
+{
+	struct sources *s = calloc(1, sizeof(*s));
+	int r = s ? sources_open(b->control, s, why) : -ENOMEM;
+
+	if (!r) {
+		memcpy(b->disks, s->disks, sizeof(b->disks));
+		b->nr_disks = s->nr_disks;
+		sources_close(s);
+	}
+	free(s);
+	return r;
+}
+
 static int open_disks(struct engine *e, struct reason *why)
 {
 	struct backup *b = e->side;
 	struct apply_config config = { .disks = b->disks, .state_dir = e->settings.record_dir };
-	int r = mirror_list_disks(b->control, b->disks, &b->nr_disks, why);
+	int r = list_disks(b, why);
 
 	config.nr_disks = b->nr_disks;
 	if (r || !b->nr_disks)

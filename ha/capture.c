@@ -153,7 +153,8 @@ static int capture_stopped(struct capture *c, struct stage *stage, struct stage_
 	r = netbuf_mark(c->netbuf, slot->epoch);
 	if (r)
 		goto err_carry;
-	slot->disk_limit = c->mirror ? mirror_boundary(c->mirror) : 0;
+	if (c->mirror)
+		mirror_boundary(c->mirror, &slot->disk_limit);
 	r = xc_domain_hvm_getcontext(p->xch, p->domid, slot->state, stage->state_room);
 	if (r <= 0) {
 		r = r ? -errno : -EIO;

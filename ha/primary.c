@@ -509,7 +509,7 @@ static int open_domain(struct engine *e, struct reason *why)
 	if (r)
 		return reason_set(why, -r, "%s: pollux-vmm does not answer: %s", s->run_dir,
 				  strerror(-r));
-	r = mirror_list_disks(p->control, p->disks, &p->nr_disks, why);
+	r = sources_open(p->control, &p->sources, why);
 	if (r)
 		return r;
 	r = netbuf_hold_open(s->run_dir, &p->netbuf);
@@ -539,6 +539,7 @@ static void primary_close(struct engine *e)
 	stage_close(&p->stage);
 	capture_close(&p->capture);
 	netbuf_close(p->netbuf);
+	sources_close(&p->sources);
 	control_close(p->control);
 	platform_close(&p->platform);
 	free(p);
@@ -560,8 +561,8 @@ static int primary_open(struct engine *e, struct reason *why)
 	if (r)
 		goto err_close;
 	dial.memory_bytes = p->platform.memory_bytes;
-	dial.disks = p->disks;
-	dial.nr_disks = p->nr_disks;
+	dial.disks = p->sources.named;
+	dial.nr_disks = p->sources.nr_disks;
 	r = dial_open(&dial, &p->dial);
 	if (!r)
 		r = primary_epoch_open(e);

@@ -7,7 +7,7 @@
 #ifndef POLLUX_HA_PRIMARY_H
 #define POLLUX_HA_PRIMARY_H
 
-#include "disk-replica/format.h"
+#include "disk-replica/sources.h"
 #include "ha/capture.h"
 #include "ha/engine.h"
 #include "ha/epoch.h"
@@ -26,12 +26,11 @@ struct sender;
 struct primary {
 	struct platform platform;
 	struct control *control; /* pollux-vmm's, for the disks */
+	struct sources sources;	 /* the disks, and who changes them */
 	struct netbuf *netbuf;
 	sd_event_source *output; /* its eventfd, while output is held */
 	struct capture capture;
 	struct stage stage;
-	struct disk_info disks[DISK_MAX];
-	unsigned int nr_disks;
 
 	/* Finding a backup. */
 	struct dial *dial;

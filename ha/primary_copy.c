@@ -19,23 +19,37 @@
 #define ROUNDS_MAX   10u
 #define COPY_LOOK_NS (50 * NS_PER_MS)
 
+/* Anew: a server of a disk may have come back since. The VM has the disks that it had. */
+static int find_sources(struct primary *p, struct reason *why)
+{
+	struct sources *now = calloc(1, sizeof(*now));
+	int r = now ? sources_open(p->control, now, why) : -ENOMEM;
+
+	if (!r) {
+		sources_close(&p->sources);
+		p->sources = *now;
+	}
+	free(now);
+	return r;
+}
+
 /* The mirror is on before anything of a disk is read: copy.h. */
 static int open_disks(struct engine *e, struct reason *why)
 {
 	struct primary *p = e->side;
-	struct mirror_config config = { .control = p->control,
-					.disks = p->disks,
-					.nr_disks = p->nr_disks,
+	struct mirror_config config = { .sources = &p->sources,
 					.ring_bytes = e->settings.disk_ring_bytes };
 	int r;
 
 	mirror_close(p->mirror);
 	p->mirror = NULL;
 	p->logging = true;
-	if (!p->nr_disks)
+	if (!p->sources.nr_disks)
 		return 0;
-	r = mirror_open(&config, &p->mirror, why);
-	return r ? r : copy_open(p->disks, p->nr_disks, &p->copy, why);
+	r = find_sources(p, why);
+	if (!r)
+		r = mirror_open(&config, &p->mirror, why);
+	return r ? r : copy_open(p->sources.disks, p->sources.nr_disks, &p->copy, why);
 }
 
 static int open_link(struct engine *e, const struct dial_connected *c, struct reason *why)

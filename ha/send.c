@@ -40,7 +40,7 @@ struct sender {
 	/* The thread's own. */
 	uint64_t open_epoch; /* the one whose frames are being sent */
 	uint64_t pages_sent, disk_ops_sent;
-	uint64_t drained; /* position in the mirror */
+	struct mirror_mark drained; /* positions in the mirror */
 	bool copied;
 	bool round_before; /* this is not the first round */
 	uint64_t hash_bytes;
@@ -99,9 +99,9 @@ static int send_record(struct sender *s, const struct disk_record *r, bool initi
 }
 
 /* Up to where records certainly belong to the open epoch. */
-static uint64_t drain_limit(struct sender *s)
+static struct mirror_mark drain_limit(struct sender *s)
 {
-	uint64_t limit = s->drained;
+	struct mirror_mark limit = s->drained;
 	bool found = false;
 
 	pthread_mutex_lock(&s->lock);
@@ -114,12 +114,12 @@ static uint64_t drain_limit(struct sender *s)
 		}
 	}
 	if (!found && !s->cutting)
-		limit = mirror_now(s->config.mirror);
+		mirror_now(s->config.mirror, &limit);
 	pthread_mutex_unlock(&s->lock);
 	return limit;
 }
 
-static int drain(struct sender *s, uint64_t limit)
+static int drain(struct sender *s, const struct mirror_mark *limit)
 {
 	struct disk_record r;
 	int err;
@@ -129,13 +129,18 @@ static int drain(struct sender *s, uint64_t limit)
 		if (err)
 			return err;
 	}
-	s->drained = limit;
+	s->drained = *limit;
 	return err == -EAGAIN ? 0 : err;
 }
 
 static int drain_open(struct sender *s)
 {
-	return s->config.mirror ? drain(s, drain_limit(s)) : 0;
+	struct mirror_mark limit;
+
+	if (!s->config.mirror)
+		return 0;
+	limit = drain_limit(s);
+	return drain(s, &limit);
 }
 
 static int send_state(struct sender *s, const struct stage_slot *slot)
@@ -204,11 +209,15 @@ static void count_encoded(struct sender *s)
 
 static int do_epoch(struct sender *s, const struct stage_slot *slot)
 {
-	int r;
+	int r = 0;
 
 	assert(slot->epoch == s->open_epoch);
 	blackbox_record("encode", slot->epoch, slot->nr_pages);
-	r = s->config.mirror ? drain(s, slot->disk_limit) : 0;
+	if (s->config.mirror) {
+		r = mirror_check(s->config.mirror, &s->why.why);
+		if (!r)
+			r = drain(s, &slot->disk_limit);
+	}
 	for (uint64_t i = 0; !r && i < slot->nr_pages; i++)
 		r = encode_page(s->encoder, slot->gfn[i], slot->pages + i * PLATFORM_PAGE_BYTES);
 	if (!r)
@@ -514,7 +523,8 @@ int sender_open(const struct sender_config *config, struct sender **ret)
 	s->copied = !config->copy;
 	s->disks_copied = s->copied;
 	s->total_bytes = config->copy ? copy_total_bytes(config->copy) : 0;
-	s->drained = config->mirror ? mirror_now(config->mirror) : 0;
+	if (config->mirror)
+		mirror_now(config->mirror, &s->drained);
 	pthread_mutex_init(&s->lock, NULL);
 	s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	r = s->wake_fd < 0 ? -errno : encode_open(&s->encoder, &o);

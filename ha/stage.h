@@ -13,12 +13,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "disk-replica/mirror.h"
+
 #define STAGE_MAX_SLOTS 16u
 
 struct stage_slot {
 	uint64_t epoch;
 	uint64_t captured_ns; /* the boundary */
-	uint64_t disk_limit;  /* mirror_boundary(): records before it belong to this epoch */
+	struct mirror_mark
+		disk_limit; /* mirror_boundary(): records before it belong to this epoch */
 	uint64_t nr_pages;
 	uint64_t *gfn;
 	uint8_t *pages; /* nr_pages copies, in the order of gfn[] */

@@ -29,6 +29,8 @@
 #define CONTROL_MAX_CLIENTS 16u
 #define CONTROL_RUN_DIR	    "/run/pollux/vm" /* then /DOMID/control */
 
+#define CONTROL_NBD_PREFIX "nbd:unix:"
+
 enum control_op {
 	/*
 	 * {u32 version} -> {u32 version, u32 domid, u8 uuid[16], u64 low_bytes, u64 high_bytes,
@@ -79,7 +81,11 @@ enum control_op {
 	 * guest has been seen to own (from its ARP and neighbour discovery); they are saved. */
 	CONTROL_NET_ADDRESSES,
 	CONTROL_NET_INJECT, /* {u16 nic, frame}: emits a frame on the guest's behalf, at once */
-	/* {} -> {u16 n, n * {u64 bytes, u8 readonly, u16 len, path}} */
+	/*
+	 * {} -> {u16 n, n * {u64 bytes, u8 readonly, u16 len, path}}. A path that begins with
+	 * CONTROL_NBD_PREFIX is the socket of an NBD server: that changes the disk, and
+	 * the changes are told there, by a control socket in the same directory, and not here.
+	 */
 	CONTROL_DISK_LIST,
 	/*
 	 * {u8 on, u64 ring_bytes (power of two)} -> {}; fds: ring memfd (base/ring.h, the VMM

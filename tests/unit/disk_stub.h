@@ -77,6 +77,45 @@ int control_call(struct control *c, const struct control_call *call, struct curs
 	return 0;
 }
 
+int control_fd(const struct control *c)
+{
+	(void)c;
+	return -1;
+}
+
+/* Of sources_open(), which these tests do not need: there is one source. */
+int control_connect(const char *run_dir, struct control **ret)
+{
+	(void)run_dir;
+	(void)ret;
+	return -ENOENT;
+}
+
+void control_close(struct control *c)
+{
+	(void)c;
+}
+
+/* All disks are one source's. */
+static inline void stub_sources(struct sources *ret, const struct disk_info *disks, unsigned int nr)
+{
+	memset(ret, 0, sizeof(*ret));
+	memcpy(ret->disks, disks, nr * sizeof(*disks));
+	for (unsigned int i = 0; i < nr; i++)
+		ret->local[i] = (uint16_t)i;
+	ret->nr_disks = nr;
+	ret->nr = 1;
+}
+
+/* Everything that was put until now. */
+static inline const struct mirror_mark *stub_now(const struct mirror *m)
+{
+	static struct mirror_mark now;
+
+	mirror_now(m, &now);
+	return &now;
+}
+
 /* The 24 bytes in front of a record's data. */
 static inline void stub_header(uint8_t ret[CONTROL_DISK_RECORD_BYTES], const struct disk_record *r)
 {

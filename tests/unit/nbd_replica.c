@@ -28,7 +28,8 @@ struct replica {
 	struct copy *copy;
 	struct apply *apply;
 	struct disk_log *log;
-	struct disk_info from[DISK_MAX], to;
+	struct sources from;
+	struct disk_info to;
 	uint64_t epoch;
 	uint64_t ops[CONTROL_DISK_ZEROES + 1];
 	struct reason why;
@@ -51,23 +52,21 @@ static void say(const char *word)
 static void open_all(struct replica *r, char **argv)
 {
 	struct apply_config to = { .disks = &r->to, .nr_disks = 1, .state_dir = argv[3] };
-	struct mirror_config from = { .disks = r->from, .nr_disks = 1 };
-	unsigned int nr;
+	struct mirror_config from = { .sources = &r->from };
 
 	check(r, argv[1], control_connect(argv[1], &r->control));
-	check(r, "list", mirror_list_disks(r->control, r->from, &nr, &r->why));
-	check(r, "number of disks", nr == 1 ? 0 : -EPROTO);
-	r->to.bytes = r->from[0].bytes;
+	check(r, "sources", sources_open(r->control, &r->from, &r->why));
+	check(r, "number of disks", r->from.nr_disks == 1 ? 0 : -EPROTO);
+	r->to.bytes = r->from.disks[0].bytes;
 	snprintf(r->to.path, sizeof(r->to.path), "%s", argv[2]);
-	from.control = r->control;
 	from.ring_bytes = strtoull(argv[4], NULL, 0);
 	check(r, "apply", apply_open(&to, &r->apply, &r->why));
 	check(r, "log", disk_log_open(LOG_BYTES, &r->log, &r->why));
 	check(r, "mirror", mirror_open(&from, &r->mirror, &r->why));
-	check(r, "copy", copy_open(r->from, 1, &r->copy, &r->why));
+	check(r, "copy", copy_open(r->from.disks, 1, &r->copy, &r->why));
 }
 
-static int take(struct replica *r, uint64_t limit, struct disk_record *ret)
+static int take(struct replica *r, const struct mirror_mark *limit, struct disk_record *ret)
 {
 	int err = mirror_next(r->mirror, limit, ret, &r->why);
 
@@ -82,11 +81,13 @@ static int take(struct replica *r, uint64_t limit, struct disk_record *ret)
 static void copy_disk(struct replica *r)
 {
 	struct disk_record record;
+	struct mirror_mark now;
 	int err;
 
 	while (!(err = copy_next(r->copy, &record, &r->why))) {
 		check(r, "apply", apply_record(r->apply, &record, &r->why));
-		while (!take(r, mirror_now(r->mirror), &record))
+		mirror_now(r->mirror, &now);
+		while (!take(r, &now, &record))
 			check(r, "apply", apply_record(r->apply, &record, &r->why));
 	}
 	check(r, "copy", err == -ENODATA ? 0 : err);
@@ -96,11 +97,13 @@ static void copy_disk(struct replica *r)
 
 static void one_epoch(struct replica *r)
 {
-	uint64_t limit = mirror_boundary(r->mirror);
+	struct mirror_mark limit;
 	struct disk_record record;
 
 	r->epoch++;
-	while (!take(r, limit, &record))
+	mirror_boundary(r->mirror, &limit);
+	check(r, "sources", mirror_check(r->mirror, &r->why));
+	while (!take(r, &limit, &record))
 		check(r, "log", disk_log_append(r->log, r->epoch, &record, &r->why));
 	check(r, "seal", disk_log_seal(r->log, r->epoch, &r->why));
 	check(r, "apply", apply_epoch(r->apply, r->log, r->epoch, &r->why));
@@ -146,6 +149,7 @@ int main(int argc, char **argv)
 	copy_close(r.copy);
 	check(&r, "finish", apply_finish(r.apply, &r.why));
 	disk_log_close(r.log);
+	sources_close(&r.from);
 	control_close(r.control);
 	printf("%llu epochs, %llu writes, %llu flushes, %llu discards, %llu zeroes\n",
 	       (unsigned long long)r.epoch, (unsigned long long)r.ops[CONTROL_DISK_WRITE],

@@ -21,8 +21,10 @@ static struct reason why;
 
 static int open_mirror(uint64_t ring_bytes)
 {
-	struct mirror_config config = { NULL, disks, ARRAY_SIZE(disks), ring_bytes };
+	static struct sources sources;
+	struct mirror_config config = { &sources, ring_bytes };
 
+	stub_sources(&sources, disks, ARRAY_SIZE(disks));
 	return mirror_open(&config, &mirror, &why);
 }
 
@@ -63,31 +65,31 @@ static void put(enum control_disk_op op, uint64_t offset, uint64_t length)
 static void test_boundary(void **state)
 {
 	struct disk_record r;
-	uint64_t first, second;
+	struct mirror_mark first, second;
 
 	(void)state;
 	memset(bytes, 0x5a, sizeof(bytes));
 	put(CONTROL_DISK_WRITE, 512, 1024);
 	put(CONTROL_DISK_FLUSH, 0, 0);
-	first = mirror_boundary(mirror);
+	mirror_boundary(mirror, &first);
 	put(CONTROL_DISK_DISCARD, 0, 4096);
-	second = mirror_boundary(mirror);
+	mirror_boundary(mirror, &second);
 	assert_true(mirror_used(mirror) > 1024);
 
-	assert_int_equal(mirror_next(mirror, first, &r, &why), 0);
+	assert_int_equal(mirror_next(mirror, &first, &r, &why), 0);
 	assert_int_equal(r.op, CONTROL_DISK_WRITE);
 	assert_int_equal(r.offset, 512);
 	assert_int_equal(r.length, 1024);
 	assert_memory_equal(r.data, bytes, 1024);
-	assert_int_equal(mirror_next(mirror, first, &r, &why), 0);
+	assert_int_equal(mirror_next(mirror, &first, &r, &why), 0);
 	assert_int_equal(r.op, CONTROL_DISK_FLUSH);
-	assert_int_equal(mirror_next(mirror, first, &r, &why), -EAGAIN);
-	assert_int_equal(mirror_next(mirror, second, &r, &why), 0);
+	assert_int_equal(mirror_next(mirror, &first, &r, &why), -EAGAIN);
+	assert_int_equal(mirror_next(mirror, &second, &r, &why), 0);
 	assert_int_equal(r.op, CONTROL_DISK_DISCARD);
 	assert_null(r.data);
-	assert_int_equal(mirror_next(mirror, second, &r, &why), -EAGAIN);
+	assert_int_equal(mirror_next(mirror, &second, &r, &why), -EAGAIN);
 	/* A limit that was drained already is no error. */
-	assert_int_equal(mirror_next(mirror, first, &r, &why), -EAGAIN);
+	assert_int_equal(mirror_next(mirror, &first, &r, &why), -EAGAIN);
 	assert_int_equal(mirror_used(mirror), 0);
 }
 
@@ -102,23 +104,23 @@ static void test_room_is_raised(void **state)
 	while (stub_put(&r) == 0)
 		;
 	while (eventfd_read(stub.room_fd, &n) < 0) {
-		assert_int_equal(mirror_next(mirror, mirror_now(mirror), &r, &why), 0);
+		assert_int_equal(mirror_next(mirror, stub_now(mirror), &r, &why), 0);
 		taken++;
 	}
 	assert_true(taken >= 2 && taken <= 5); /* a quarter of 16 records */
 	r = (struct disk_record){ CONTROL_DISK_WRITE, 0, 0, CONTROL_DISK_DATA_MAX, bytes };
 	assert_int_equal(stub_put(&r), 0);
-	while (mirror_next(mirror, mirror_now(mirror), &r, &why) == 0)
+	while (mirror_next(mirror, stub_now(mirror), &r, &why) == 0)
 		;
 	assert_int_equal(eventfd_read(stub.room_fd, &n), 0);
 	/* Far less than a quarter, and the end of the drain: the producer may wait for just that.
 	 */
 	put(CONTROL_DISK_FLUSH, 0, 0);
-	while (mirror_next(mirror, mirror_now(mirror), &r, &why) == 0)
+	while (mirror_next(mirror, stub_now(mirror), &r, &why) == 0)
 		;
 	assert_int_equal(eventfd_read(stub.room_fd, &n), 0);
 	/* Nothing taken, nothing to tell. */
-	assert_int_equal(mirror_next(mirror, mirror_now(mirror), &r, &why), -EAGAIN);
+	assert_int_equal(mirror_next(mirror, stub_now(mirror), &r, &why), -EAGAIN);
 	assert_int_equal(eventfd_read(stub.room_fd, &n), -1);
 }
 
@@ -134,7 +136,7 @@ static void test_wait_fd(void **state)
 	/* A counter raised to the brim by the other side must not stop us either. */
 	assert_int_equal(eventfd_write(stub.room_fd, UINT64_MAX - 1), 0);
 	assert_int_equal(fcntl(stub.room_fd, F_SETFL, 0), 0);
-	while (mirror_next(mirror, mirror_now(mirror), &r, &why) == 0)
+	while (mirror_next(mirror, stub_now(mirror), &r, &why) == 0)
 		;
 	assert_int_equal(mirror_size(mirror), RING_BYTES);
 }
@@ -149,7 +151,7 @@ static void refused(const void *head, size_t head_len, size_t data_len, const ch
 	put(CONTROL_DISK_FLUSH, 0, 0);
 	for (unsigned int i = 0; i < 2; i++) {
 		memset(&why, 0, sizeof(why));
-		assert_int_equal(mirror_next(mirror, mirror_now(mirror), &r, &why), -EPROTO);
+		assert_int_equal(mirror_next(mirror, stub_now(mirror), &r, &why), -EPROTO);
 		if (!strstr(why.text, text))
 			fail_msg("'%s' does not say '%s'", why.text, text);
 	}
@@ -172,7 +174,7 @@ static void test_garbage(void **state)
 		size_t data_len;
 		const char *text;
 	} bad[] = {
-		{ { CONTROL_DISK_WRITE, 2, 0, 512, NULL }, 512, "disk 2, the VM has 2" },
+		{ { CONTROL_DISK_WRITE, 2, 0, 512, NULL }, 512, "disk 2, which source 0 has not" },
 		{ { CONTROL_DISK_WRITE, 0, 1 << 20, 512, NULL }, 512, "1048576" },
 		{ { CONTROL_DISK_WRITE, 0, (1 << 20) - 511, 512, NULL }, 512, "1048576" },
 		{ { CONTROL_DISK_WRITE, 0, UINT64_MAX - 10, 512, NULL }, 512, "1048576" },
@@ -203,7 +205,7 @@ static void expect_inconsistent(void)
 {
 	struct disk_record r;
 
-	assert_int_equal(mirror_next(mirror, mirror_now(mirror), &r, &why), -EPROTO);
+	assert_int_equal(mirror_next(mirror, stub_now(mirror), &r, &why), -EPROTO);
 	assert_non_null(strstr(why.text, "inconsistent"));
 	teardown(NULL);
 }
@@ -239,7 +241,7 @@ static void test_random_ring(void **state)
 		for (unsigned int i = 0; i < 4096; i++)
 			stub.ring.data[i] = (uint8_t)(rand_r(&seed) % (i % 28 < 4 ? 26 : 4));
 		stub.ring.shared->head = (uint64_t)rand_r(&seed) % 4096;
-		while (!mirror_next(mirror, mirror_now(mirror), &r, &why)) {
+		while (!mirror_next(mirror, stub_now(mirror), &r, &why)) {
 			assert_int_equal(disk_record_check(&r, disks, ARRAY_SIZE(disks), NULL), 0);
 			good++;
 		}

@@ -73,8 +73,10 @@ static int teardown(void **state)
 static void open_all(void)
 {
 	struct apply_config to_config = { to, 2, dir };
-	struct mirror_config ring_config = { NULL, from, 2, MIRROR_RING_MIN };
+	static struct sources sources;
+	struct mirror_config ring_config = { &sources, MIRROR_RING_MIN };
 
+	stub_sources(&sources, from, 2);
 	assert_int_equal(apply_open(&to_config, &apply, &why), 0);
 	assert_int_equal(mirror_open(&ring_config, &mirror, &why), 0);
 	assert_int_equal(copy_open(from, 2, &copy, &why), 0);
@@ -241,7 +243,7 @@ static void *write_on(void *arg)
 	return NULL;
 }
 
-static void drain(uint64_t limit)
+static void drain(const struct mirror_mark *limit)
 {
 	struct disk_record r;
 	int err;
@@ -260,7 +262,7 @@ static void copy_while_written(struct writer *w)
 	while (copy_next(copy, &r, &why) == 0) {
 		assert_int_equal(apply_record(apply, &r, &why), 0);
 		if (pick(w, 3))
-			drain(mirror_now(mirror));
+			drain(stub_now(mirror));
 		/* Let the writer run between chunks, on one processor too. */
 		if (steps++ % 2)
 			sched_yield();
@@ -289,8 +291,8 @@ static void test_concurrent_writer(void **state)
 		__atomic_store_n(&w->stop, true, __ATOMIC_RELAXED);
 		/* The writer may be waiting for room to put its last record. */
 		while (pthread_tryjoin_np(thread, NULL))
-			drain(mirror_now(mirror));
-		drain(mirror_boundary(mirror));
+			drain(stub_now(mirror));
+		drain(stub_now(mirror));
 		print_message("seed %u: %lu changes during the copy\n", seed, w->writes);
 		compare();
 		writes += w->writes;
