@@ -23,6 +23,7 @@
 
 #define DISK_LOG_MIN		 (UINT64_C(4) << 20)
 #define DISK_LOG_MAX		 (UINT64_C(64) << 30)
+#define DISK_LOG_PER_RING	 4u  /* its bound, by that of the mirror's ring */
 #define DISK_LOG_EPOCHS		 64u /* open and sealed together */
 #define DISK_LOG_RECORD_OVERHEAD 64u
 

@@ -72,7 +72,8 @@ static int take_pages(struct assembler *a, const struct message *m, struct refus
 	if (r == -EFAULT)
 		return refusal_set(why, PROTO_BAD_PAGES, "a page where the VM has no memory");
 	reason_set(&text, -r, "epoch %" PRIu64 " does not fit: %s", m->epoch, strerror(-r));
-	return local_failure(a, r, ROLE_WHY_LOCAL_ERROR, &text, why);
+	return local_failure(a, r, r == -ENOSPC ? ROLE_WHY_NO_SPACE : ROLE_WHY_LOCAL_ERROR, &text,
+			     why);
 }
 
 static enum control_disk_op disk_op(uint16_t type)

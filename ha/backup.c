@@ -17,10 +17,10 @@
 #include "hypervisor/control/control.h"
 
 #define LOOK_AT_VM_NS (500 * NS_PER_MS)
-/* All rounds of one epoch, its checkpoint, and the epochs behind it; taken as it is needed. */
+/* All rounds of one epoch, its checkpoint, and what records and blocks add to their pages: what
+ * does not fit the memory that is set apart for it goes to a file. */
 #define PENDING_MEMORIES (EPOCH_MAX_ROUNDS + 2u)
 #define PENDING_SPARE	 (UINT64_C(128) << 20)
-#define LOG_PER_RING	 4u
 
 /* --- actions ------------------------------------------------------------------------ */
 
@@ -459,12 +459,12 @@ static int open_disks(struct engine *e, struct reason *why)
 	config.nr_disks = b->nr_disks;
 	if (r || !b->nr_disks)
 		return r;
-	r = disk_log_open(MAX(LOG_PER_RING * e->settings.disk_ring_bytes, DISK_LOG_MIN), &b->log,
-			  why);
+	r = disk_log_open(MAX(DISK_LOG_PER_RING * e->settings.disk_ring_bytes, DISK_LOG_MIN),
+			  &b->log, why);
 	return r ? r : apply_open(&config, &b->apply, why);
 }
 
-static uint64_t pending_limit(const struct backup *b)
+static uint64_t largest_epoch(const struct backup *b)
 {
 	return PENDING_MEMORIES * b->platform.memory_bytes + PENDING_SPARE;
 }
@@ -491,7 +491,8 @@ static int open_standby(struct engine *e, struct reason *why)
 {
 	struct backup *b = e->side;
 	struct commit_config commit = { .platform = &b->platform, .mailbox = e->mailbox };
-	uint64_t limit;
+	struct pending_config pending = { .memory_bytes = e->settings.backlog_bytes,
+					  .dir = e->settings.record_dir };
 	int r = platform_open(&b->platform, e->settings.domid, why);
 
 	if (r)
@@ -505,8 +506,8 @@ static int open_standby(struct engine *e, struct reason *why)
 	r = open_disks(e, why);
 	if (r)
 		return r;
-	limit = pending_limit(b);
-	r = pending_open(limit, &b->pending);
+	pending.file_bytes = largest_epoch(b);
+	r = pending_open(&pending, &b->pending);
 	commit.pending = b->pending;
 	commit.log = b->log;
 	commit.apply = b->apply;
@@ -525,7 +526,7 @@ static int open_door(struct engine *e)
 		.generation = e->role.own.generation,
 		.memory_bytes = b->platform.memory_bytes,
 		.nr_disks = b->nr_disks,
-		.epoch_limit = pending_limit(b),
+		.epoch_limit = largest_epoch(b),
 	};
 
 	return accept_open(&config, &b->acceptor);

@@ -4,6 +4,7 @@
 #include <pthread.h>
 
 #include "base/clock.h"
+#include "ha/spill.h"
 
 #define EPOCHS_MAX  16u
 #define BLOCK_BYTES (256u << 10)
@@ -14,8 +15,10 @@ enum stage_of { FREE, OPEN, WHOLE, SEALED, COMMITTING };
 struct pending {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	uint64_t limit;
-	uint64_t used;		    /* lock: bytes in blocks that hold an epoch */
+	uint64_t limit, file_limit;
+	const char *dir;
+	uint64_t used;		    /* lock: bytes in blocks of memory that hold an epoch */
+	struct spill *spill;	    /* lock */
 	struct pending_block *pool; /* lock: blocks that hold none */
 	bool dropped;		    /* lock: nothing new comes in */
 	struct slot {
@@ -29,13 +32,19 @@ static struct slot *slot_of(struct pending_epoch *e)
 	return (struct slot *)e;
 }
 
-int pending_open(uint64_t limit_bytes, struct pending **ret)
+int pending_open(const struct pending_config *config, struct pending **ret)
 {
 	struct pending *p = calloc(1, sizeof(*p));
 
 	if (!p)
 		return -ENOMEM;
-	p->limit = MAX(limit_bytes, 4 * BLOCK_BYTES);
+	if (spill_open(config->dir, BLOCK_BYTES, config->file_bytes, &p->spill)) {
+		free(p);
+		return -ENOMEM;
+	}
+	p->dir = config->dir;
+	p->file_limit = config->file_bytes;
+	p->limit = MAX(config->memory_bytes, 4 * BLOCK_BYTES);
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->changed, NULL);
 	for (unsigned int i = 0; i < EPOCHS_MAX; i++) {
@@ -57,6 +66,10 @@ static void give_back(struct pending *p, struct slot *s)
 		struct pending_block *b = s->epoch.first;
 
 		s->epoch.first = b->next;
+		if (b->in_file) {
+			spill_put(p->spill, b);
+			continue;
+		}
 		b->next = p->pool;
 		p->pool = b;
 		p->used -= BLOCK_BYTES;
@@ -80,6 +93,7 @@ void pending_close(struct pending *p)
 		p->pool = b->next;
 		free(b);
 	}
+	spill_close(p->spill);
 	pthread_cond_destroy(&p->changed);
 	pthread_mutex_destroy(&p->lock);
 	free(p);
@@ -131,28 +145,37 @@ int pending_current(struct pending *p, uint64_t epoch, struct pending_epoch **re
 	return r;
 }
 
-/* lock held on entry and exit. A block within the bound, or none: waits for commits. */
+/* lock held on entry and exit. Waits for commits at the bound; when there is none to wait for
+ * this epoch is alone, and goes on in the file. */
 static int get_block(struct pending *p, struct pending_block **ret)
 {
-	struct pending_block *b;
+	bool in_file = false;
+	void *b = NULL;
+	int r;
 
-	while (p->used + BLOCK_BYTES > p->limit && !p->dropped) {
-		if (!find(p, SEALED, 0) && !find(p, COMMITTING, 0) && !find(p, WHOLE, 0))
-			return -EFBIG;
-		pthread_cond_wait(&p->changed, &p->lock);
+	while (p->used + BLOCK_BYTES > p->limit && !p->dropped && !in_file) {
+		in_file = !find(p, SEALED, 0) && !find(p, COMMITTING, 0) && !find(p, WHOLE, 0);
+		if (!in_file)
+			pthread_cond_wait(&p->changed, &p->lock);
 	}
 	if (p->dropped)
 		return -ECANCELED;
-	b = p->pool;
-	if (b)
-		p->pool = b->next;
-	else
+	if (in_file) {
+		r = spill_get(p->spill, &b);
+		if (r)
+			return r;
+	} else if (p->pool) {
+		b = p->pool;
+		p->pool = p->pool->next;
+	} else {
 		b = malloc(BLOCK_BYTES);
-	if (!b)
-		return -ENOMEM;
-	*b = (struct pending_block){ 0 };
-	p->used += BLOCK_BYTES;
+		if (!b)
+			return -ENOMEM;
+	}
 	*ret = b;
+	**ret = (struct pending_block){ .in_file = in_file };
+	if (!in_file)
+		p->used += BLOCK_BYTES;
 	return 0;
 }
 
@@ -261,11 +284,20 @@ struct pending_epoch *pending_take(struct pending *p)
 	return s ? &s->epoch : NULL;
 }
 
+/* A file that was needed once is given back, by a thread that nobody waits for. */
 void pending_release(struct pending *p, struct pending_epoch *e)
 {
+	struct spill *done = NULL, *next;
+
 	pthread_mutex_lock(&p->lock);
 	give_back(p, slot_of(e));
+	if (spill_size(p->spill) && !spill_used(p->spill) &&
+	    !spill_open(p->dir, BLOCK_BYTES, p->file_limit, &next)) {
+		done = p->spill;
+		p->spill = next;
+	}
 	pthread_mutex_unlock(&p->lock);
+	spill_close(done);
 }
 
 int pending_wait_idle(struct pending *p)
@@ -309,7 +341,7 @@ uint64_t pending_bytes(struct pending *p)
 	uint64_t used;
 
 	pthread_mutex_lock(&p->lock);
-	used = p->used;
+	used = p->used + spill_used(p->spill);
 	pthread_mutex_unlock(&p->lock);
 	return used;
 }

@@ -9,7 +9,8 @@
  *
  * Records lie in blocks that come from a pool of a bounded size; a block goes back when its
  * epoch is committed. At the bound the receiver waits for commits, so that a slow commit
- * slows the primary; an epoch that fills the bound alone is refused.
+ * slows the primary. An epoch that fills the bound alone goes on in a file, which the kernel
+ * can write back instead of keeping it in memory; beyond the bound of the file it is refused.
  *
  * Threads: the receiver opens, adds and completes; the main thread seals and drops; the
  * commit takes and releases.
@@ -27,6 +28,7 @@ struct pending;
 struct pending_block {
 	struct pending_block *next;
 	uint32_t used;
+	bool in_file;
 	uint8_t bytes[];
 };
 
@@ -42,13 +44,19 @@ struct pending_epoch {
 	uint64_t memory_hash;
 };
 
-int pending_open(uint64_t limit_bytes, struct pending **ret);
+struct pending_config {
+	uint64_t memory_bytes; /* the bound of what lies in memory */
+	uint64_t file_bytes;   /* and of what one epoch may add to it in the file; 0: none */
+	const char *dir;       /* where the file is made, without a name; outlives this */
+};
+int pending_open(const struct pending_config *config, struct pending **ret);
 void pending_close(struct pending *p);
 
 /* Receiver: the epoch that arrives now, begun with `epoch` if none is open. -ENOBUFS: too many
  * are open; NULL out of memory. */
 int pending_current(struct pending *p, uint64_t epoch, struct pending_epoch **ret);
-/* Adds one page record. -EFBIG: this epoch alone reaches the bound; -ECANCELED: dropped. */
+/* Adds one page record. -EFBIG: this epoch alone reaches the bounds; -ENOSPC and the like: the
+ * file; -ECANCELED: dropped. */
 int pending_add(struct pending *p, struct pending_epoch *e, const struct page_record *r);
 /* The end was checked: it is whole; the next frame belongs to the next epoch. */
 void pending_complete(struct pending *p, struct pending_epoch *e);

@@ -32,6 +32,7 @@ static const struct key {
 	{ "max_in_flight", NUMBER, FIELD(max_in_flight), 1, EPOCH_MAX_IN_FLIGHT / 2 },
 	{ "hold_limit_bytes", NUMBER, FIELD(hold_limit_bytes), 1 << 18, UINT64_C(1) << 30 },
 	{ "disk_ring_bytes", NUMBER, FIELD(disk_ring_bytes), 1 << 20, UINT64_C(1) << 32 },
+	{ "backlog_bytes", NUMBER, FIELD(backlog_bytes), 1 << 24, UINT64_C(1) << 40 },
 	{ "record", PATH, FIELD(record_dir), 0, 0 },
 	{ "socket", PATH, FIELD(socket), 0, 0 },
 	{ "run_dir", PATH, FIELD(run_dir), 0, 0 },
@@ -231,6 +232,7 @@ static const struct settings defaults = {
 	.max_in_flight = 4,
 	.hold_limit_bytes = 8u << 20,
 	.disk_ring_bytes = 16u << 20,
+	.backlog_bytes = 256u << 20,
 	.listen_fd = -1,
 };
 

@@ -41,6 +41,7 @@ struct settings {
 	uint32_t max_in_flight;
 	uint64_t hold_limit_bytes;
 	uint64_t disk_ring_bytes;
+	uint64_t backlog_bytes; /* backup: memory for epochs that are not committed */
 	char record_dir[SETTINGS_PATH_MAX];
 	char socket[SETTINGS_PATH_MAX];
 	char run_dir[SETTINGS_PATH_MAX]; /* of the VM: pollux-vmm's control socket is there */

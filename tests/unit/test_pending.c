@@ -11,6 +11,13 @@
 
 #define LIMIT (4u << 20)
 
+static int open_pending(struct pending **ret)
+{
+	const struct pending_config config = { .memory_bytes = LIMIT };
+
+	return pending_open(&config, ret);
+}
+
 static void add_pages(struct pending *p, struct pending_epoch *e, unsigned int n)
 {
 	uint8_t page[4096];
@@ -44,7 +51,7 @@ static void records_come_back_in_order(void **state)
 	unsigned int n = 0;
 
 	(void)state;
-	assert_int_equal(pending_open(LIMIT, &p), 0);
+	assert_int_equal(open_pending(&p), 0);
 	arrive(p, 7, 300);
 	assert_true(pending_seal(p, 7));
 	e = pending_take(p);
@@ -68,7 +75,7 @@ static void only_sealed_is_taken(void **state)
 	struct pending_epoch *e;
 
 	(void)state;
-	assert_int_equal(pending_open(LIMIT, &p), 0);
+	assert_int_equal(open_pending(&p), 0);
 	arrive(p, 1, 1);
 	arrive(p, 2, 1);
 	assert_false(pending_seal(p, 3));
@@ -84,21 +91,75 @@ static void only_sealed_is_taken(void **state)
 	pending_close(p);
 }
 
+static int fill(struct pending *p)
+{
+	uint8_t page[4096] = { 0 };
+	struct page_record r = { .kind = PROTO_PAGE_WHOLE, .bytes = page, .len = sizeof(page) };
+	struct pending_epoch *e;
+	int err = pending_current(p, 1, &e);
+
+	for (unsigned int i = 0; i < 10000 && !err; i++)
+		err = pending_add(p, e, &r);
+	return err;
+}
+
 static void an_epoch_that_fills_the_bound_is_refused(void **state)
 {
 	struct pending *p;
-	struct pending_epoch *e;
-	uint8_t page[4096] = { 0 };
-	struct page_record r = { .kind = PROTO_PAGE_WHOLE, .bytes = page, .len = sizeof(page) };
-	int err = 0;
 
 	(void)state;
-	assert_int_equal(pending_open(LIMIT, &p), 0);
-	assert_int_equal(pending_current(p, 1, &e), 0);
-	for (unsigned int i = 0; i < 2000 && !err; i++)
-		err = pending_add(p, e, &r);
-	assert_int_equal(err, -EFBIG);
+	assert_int_equal(open_pending(&p), 0);
+	assert_int_equal(fill(p), -EFBIG);
 	assert_true(pending_bytes(p) <= LIMIT);
+	pending_close(p);
+}
+
+/* What does not fit the memory lies in a file, comes back from it, and leaves none behind. */
+static void a_large_epoch_goes_on_in_a_file(void **state)
+{
+	char dir[] = "/tmp/pollux-test.XXXXXX";
+	struct pending_config config = { LIMIT, 4 * LIMIT, dir };
+	struct pending *p;
+	struct pending_epoch *e;
+	struct pending_iter it;
+	struct page_record r;
+	unsigned int n;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(pending_open(&config, &p), 0);
+	for (uint64_t epoch = 1; epoch <= 2; epoch++) {
+		arrive(p, epoch, 3000);
+		assert_true(pending_bytes(p) > 2 * LIMIT);
+		assert_true(pending_seal(p, epoch));
+		e = pending_take(p);
+		it = pending_records(e);
+		for (n = 0; pending_next(&it, &r); n++) {
+			assert_int_equal(r.gfn, epoch * 1000 + n);
+			assert_int_equal(r.bytes[4095], (uint8_t)(epoch + n));
+		}
+		assert_int_equal(n, 3000);
+		pending_release(p, e);
+		assert_int_equal(pending_bytes(p), 0);
+	}
+	assert_int_equal(rmdir(dir), 0);
+	pending_close(p);
+}
+
+/* Its bound holds too, and a file that cannot be made is said. */
+static void the_file_has_a_bound(void **state)
+{
+	struct pending_config config = { LIMIT, LIMIT, "/tmp" };
+	struct pending *p;
+
+	(void)state;
+	assert_int_equal(pending_open(&config, &p), 0);
+	assert_int_equal(fill(p), -EFBIG);
+	assert_true(pending_bytes(p) <= 2 * LIMIT);
+	pending_close(p);
+	config.dir = "/nowhere";
+	assert_int_equal(pending_open(&config, &p), 0);
+	assert_int_equal(fill(p), -ENOENT);
 	pending_close(p);
 }
 
@@ -118,7 +179,7 @@ static void a_slow_commit_holds_back_the_receiver(void **state)
 	pthread_t commit;
 
 	(void)state;
-	assert_int_equal(pending_open(LIMIT, &p), 0);
+	assert_int_equal(open_pending(&p), 0);
 	arrive(p, 1, 900);
 	assert_int_equal(pending_current(p, 2, &e), 0);
 	assert_true(pending_seal(p, 1));
@@ -143,7 +204,7 @@ static void a_lost_link_lets_the_receiver_go(void **state)
 	void *result;
 
 	(void)state;
-	assert_int_equal(pending_open(LIMIT, &p), 0);
+	assert_int_equal(open_pending(&p), 0);
 	assert_int_equal(pending_wait_idle(p), 0);
 	arrive(p, 1, 1);
 	assert_int_equal(pthread_create(&receiver, NULL, wait_idle, p), 0);
@@ -159,7 +220,7 @@ static void frames_of_two_epochs_do_not_mix(void **state)
 	struct pending_epoch *e;
 
 	(void)state;
-	assert_int_equal(pending_open(LIMIT, &p), 0);
+	assert_int_equal(open_pending(&p), 0);
 	assert_int_equal(pending_current(p, 1, &e), 0);
 	assert_int_equal(pending_current(p, 2, &e), -EPROTO);
 	pending_drop_all(p);
@@ -173,6 +234,8 @@ int main(void)
 		cmocka_unit_test(records_come_back_in_order),
 		cmocka_unit_test(only_sealed_is_taken),
 		cmocka_unit_test(an_epoch_that_fills_the_bound_is_refused),
+		cmocka_unit_test(a_large_epoch_goes_on_in_a_file),
+		cmocka_unit_test(the_file_has_a_bound),
 		cmocka_unit_test(a_slow_commit_holds_back_the_receiver),
 		cmocka_unit_test(a_lost_link_lets_the_receiver_go),
 		cmocka_unit_test(frames_of_two_epochs_do_not_mix),

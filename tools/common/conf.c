@@ -42,6 +42,7 @@ struct key {
 static const struct key keys[] = {
 	{ "host", "name", NAME, CONF(name), 0, 0 },
 	{ "host", "listen", ADDRESS, CONF(listen), 0, 0 },
+	{ "host", "backlog", SIZE, CONF(backlog_bytes), 16 * MIB, 1024 * GIB },
 	{ "tls", "ca", PATH, CONF(ca), 0, 0 },
 	{ "tls", "cert", PATH, CONF(cert), 0, 0 },
 	{ "tls", "key", PATH, CONF(key), 0, 0 },
@@ -80,6 +81,7 @@ static const struct conf defaults = {
 	.state_dir = "/var/lib/pollux",
 	.log_dir = "/var/log/pollux",
 	.libexec_dir = "/usr/libexec/pollux",
+	.backlog_bytes = 256 * MIB,
 	.protection = {
 		.mode = "remus",
 		.codec = "lz4",

@@ -44,6 +44,7 @@ struct conf {
 	char listen[CONF_PATH_MAX]; /* "": no other host can reach this one */
 	char ca[CONF_PATH_MAX], cert[CONF_PATH_MAX], key[CONF_PATH_MAX];
 	bool encryption;
+	uint64_t backlog_bytes; /* memory of a standby for epochs that are not committed */
 	char bridge[16];
 	char http[CONF_PATH_MAX]; /* "": no HTTP */
 	char run_dir[CONF_PATH_MAX / 4], state_dir[CONF_PATH_MAX / 2];

@@ -61,6 +61,7 @@ static struct json_object *make_settings(struct daemon *d, const struct vm *vm,
 	put_tls(&d->conf, o);
 	put_protection(s->protection, o);
 	json_add_bool(o, "memory_kept", s->memory_kept);
+	json_add_u64(o, "backlog_bytes", d->conf.backlog_bytes);
 	json_add_string(o, "record", path_state_dir(&d->conf, vm->name).text);
 	json_add_string(o, "socket", path_ha(&d->conf, vm->name, "sock").text);
 	json_add_string(o, "run_dir", path_vm_dir(&d->conf, vm->domid).text);

@@ -7,18 +7,31 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
+#include "disk-replica/log.h"
 #include "tools/common/json.h"
 #include "tools/common/text.h"
 #include "tools/daemon/daemon.h"
 #include "tools/daemon/kept.h"
 
-#define MARGIN_BYTES (UINT64_C(96) << 20) /* of the two processes, beyond the guest's memory */
+#define MARGIN_BYTES (UINT64_C(96) << 20) /* of the two processes, beyond what has a bound */
 #define MAX_DISKS    8u
 #define MAX_BYTES    (UINT64_C(1) << 50)
 
+uint64_t prepare_memory(const struct daemon *d, struct json_object *request)
+{
+	/* The log of one is measured by the ring of the other. */
+	uint64_t ring = MAX(d->conf.protection.disk_ring_bytes,
+			    json_number(json_member(request, "settings"), "disk_ring_bytes", 0));
+	struct json_object *disks = json_member(request, "disks");
+	bool logs = json_object_is_type(disks, json_type_array) && json_object_array_length(disks);
+	uint64_t log = logs ? MIN(DISK_LOG_PER_RING * MIN(ring, DISK_LOG_MAX), DISK_LOG_MAX) : 0;
+
+	return json_number(request, "memory_bytes", 0) + d->conf.backlog_bytes + log + MARGIN_BYTES;
+}
+
 static const char *check_memory(struct daemon *d, struct json_object *request, struct reason *why)
 {
-	uint64_t wanted = json_number(request, "memory_bytes", 0) + MARGIN_BYTES;
+	uint64_t wanted = prepare_memory(d, request);
 	uint64_t available = kept_make_room(d, json_text(request, "vm", ""), wanted);
 	char a[32], b[32];
 
