@@ -16,36 +16,46 @@ struct key {
 	bool required;
 };
 
+/* A kind of object: what it is called in a refusal, and its keys. */
+struct kind {
+	const char *name;
+	const struct key *keys;
+	size_t nr_keys;
+};
+
 static int wrong(struct reason *why, const char *key, const char *wanted, json_object *value)
 {
 	return reason_set(why, EINVAL, "%s: %.80s is not %s", key,
 			  json_object_to_json_string(value), wanted);
 }
 
-static int parse_object(json_object *object, const char *what, const struct key *keys,
-			size_t nr_keys, void *into, struct reason *why)
+static int parse_object(json_object *object, const struct kind *kind, void *into,
+			struct reason *why)
 {
+	const struct key *keys = kind->keys;
 	uint64_t seen = 0;
 
 	if (!json_object_is_type(object, json_type_object))
-		return wrong(why, what, "an object", object);
+		return wrong(why, kind->name, "an object", object);
 	json_object_object_foreach(object, name, value)
 	{
 		size_t k = 0;
 		int err;
 
-		while (k < nr_keys && strcmp(keys[k].name, name))
+		while (k < kind->nr_keys && strcmp(keys[k].name, name))
 			k++;
-		if (k == nr_keys)
-			return reason_set(why, EINVAL, "%s: unknown key \"%.64s\"", what, name);
+		if (k == kind->nr_keys)
+			return reason_set(why, EINVAL, "%s: unknown key \"%.64s\"", kind->name,
+					  name);
 		err = keys[k].parse(value, into, why);
 		if (err)
 			return err;
 		seen |= UINT64_C(1) << k;
 	}
-	for (size_t k = 0; k < nr_keys; k++)
+	for (size_t k = 0; k < kind->nr_keys; k++)
 		if (keys[k].required && !(seen >> k & 1))
-			return reason_set(why, EINVAL, "%s: \"%s\" is missing", what, keys[k].name);
+			return reason_set(why, EINVAL, "%s: \"%s\" is missing", kind->name,
+					  keys[k].name);
 	return 0;
 }
 
@@ -66,16 +76,21 @@ static int take_string(json_object *value, const char *key, char **ret, struct r
 	return 0;
 }
 
-static int take_number(json_object *value, const char *key, uint64_t min, uint64_t max,
-		       uint64_t *ret, struct reason *why)
+struct bounds {
+	uint64_t min, max;
+};
+
+static int take_number(json_object *value, const char *key, struct bounds in, uint64_t *ret,
+		       struct reason *why)
 {
 	int64_t n = json_object_get_int64(value);
 
 	if (!json_object_is_type(value, json_type_int))
 		return wrong(why, key, "a number", value);
-	if (n < 0 || (uint64_t)n < min || (uint64_t)n > max)
+	if (n < 0 || (uint64_t)n < in.min || (uint64_t)n > in.max)
 		return reason_set(why, EINVAL, "%s: %lld is not between %llu and %llu", key,
-				  (long long)n, (unsigned long long)min, (unsigned long long)max);
+				  (long long)n, (unsigned long long)in.min,
+				  (unsigned long long)in.max);
 	*ret = (uint64_t)n;
 	return 0;
 }
@@ -173,6 +188,9 @@ static const struct key nic_keys[] = {
 	{ "bridge", nic_bridge, false },
 };
 
+static const struct kind disk_kind = { "disk", disk_keys, ARRAY_SIZE(disk_keys) };
+static const struct kind nic_kind = { "nic", nic_keys, ARRAY_SIZE(nic_keys) };
+
 static int array_length(json_object *value, const char *key, unsigned int max, unsigned int *ret,
 			struct reason *why)
 {
@@ -229,9 +247,9 @@ static int vm_cmdline(json_object *value, void *into, struct reason *why)
 static int vm_memory(json_object *value, void *into, struct reason *why)
 {
 	struct vm_config *config = into;
+	const struct bounds bounds = { GUEST_MIN_BYTES / MIB, GUEST_MAX_BYTES / MIB };
 	uint64_t mib;
-	int err = take_number(value, "memory_mib", GUEST_MIN_BYTES / MIB, GUEST_MAX_BYTES / MIB,
-			      &mib, why);
+	int err = take_number(value, "memory_mib", bounds, &mib, why);
 
 	if (!err)
 		config->memory_bytes = mib * MIB;
@@ -241,8 +259,9 @@ static int vm_memory(json_object *value, void *into, struct reason *why)
 static int vm_vcpus(json_object *value, void *into, struct reason *why)
 {
 	struct vm_config *config = into;
+	const struct bounds bounds = { 1, CONFIG_MAX_VCPUS };
 	uint64_t n;
-	int err = take_number(value, "vcpus", 1, CONFIG_MAX_VCPUS, &n, why);
+	int err = take_number(value, "vcpus", bounds, &n, why);
 
 	if (!err)
 		config->nr_vcpus = (unsigned int)n;
@@ -255,8 +274,8 @@ static int vm_disks(json_object *value, void *into, struct reason *why)
 	int err = array_length(value, "disks", CONFIG_MAX_DISKS, &config->nr_disks, why);
 
 	for (unsigned int i = 0; !err && i < config->nr_disks; i++)
-		err = parse_object(json_object_array_get_idx(value, i), "disk", disk_keys,
-				   ARRAY_SIZE(disk_keys), &config->disk[i], why);
+		err = parse_object(json_object_array_get_idx(value, i), &disk_kind,
+				   &config->disk[i], why);
 	return err;
 }
 
@@ -266,8 +285,8 @@ static int vm_nics(json_object *value, void *into, struct reason *why)
 	int err = array_length(value, "nics", CONFIG_MAX_NICS, &config->nr_nics, why);
 
 	for (unsigned int i = 0; !err && i < config->nr_nics; i++)
-		err = parse_object(json_object_array_get_idx(value, i), "nic", nic_keys,
-				   ARRAY_SIZE(nic_keys), &config->nic[i], why);
+		err = parse_object(json_object_array_get_idx(value, i), &nic_kind, &config->nic[i],
+				   why);
 	return err;
 }
 
@@ -301,6 +320,8 @@ static const struct key vm_keys[] = {
 	{ "on_crash", vm_on_crash, false },
 };
 
+static const struct kind vm_kind = { "vm", vm_keys, ARRAY_SIZE(vm_keys) };
+
 int vm_config_read(const char *path, struct vm_config *ret, struct reason *why)
 {
 	struct vm_config config = {
@@ -314,7 +335,7 @@ int vm_config_read(const char *path, struct vm_config *ret, struct reason *why)
 
 	if (!root)
 		return reason_set(why, EINVAL, "%s: %s", path, json_util_get_last_err());
-	err = parse_object(root, "vm", vm_keys, ARRAY_SIZE(vm_keys), &config, why);
+	err = parse_object(root, &vm_kind, &config, why);
 	json_object_put(root);
 	if (!err && !config.cmdline) {
 		config.cmdline = strdup(DEFAULT_CMDLINE);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "hypervisor/vmm/context.h"
 
+#include "base/blackbox.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "hypervisor/vmm/chip_state.h"
 #include "hypervisor/vmm/state.h"
@@ -163,10 +165,13 @@ static int walk_machine(struct vm *vm, struct walk *walk)
 
 static int take_machine(struct vm *vm)
 {
+	uint64_t now = clock_now_ns();
 	int err = 0;
 
-	for (unsigned int i = 0; i < vm->config.nr_vcpus && !err; i++)
+	for (unsigned int i = 0; i < vm->config.nr_vcpus && !err; i++) {
 		err = vcpu_state_take(vm->vcpu[i].fd, &vm->vcpu[i].saved);
+		vm->vcpu[i].taken_ns = now;
+	}
 	return err ? err : chip_state_take(vm, &vm->chips->saved);
 }
 
@@ -193,6 +198,7 @@ int context_save(struct vm *vm, uint8_t *ret, size_t max, size_t *ret_len)
 	if (!cursor_ok(&c))
 		return -ENOSPC;
 	*ret_len = (size_t)(c.pos - ret);
+	blackbox_record("state", *ret_len, 0);
 	return 0;
 }
 

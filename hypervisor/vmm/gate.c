@@ -9,6 +9,7 @@ void gate_init(struct gate *gate)
 	pthread_cond_init(&gate->changed, NULL);
 	gate->inside = 0;
 	gate->closed = false;
+	gate->ended = false;
 }
 
 void gate_enter(struct gate *gate)
@@ -43,6 +44,15 @@ void gate_open(struct gate *gate)
 {
 	pthread_mutex_lock(&gate->lock);
 	assert(gate->closed);
+	gate->closed = false;
+	pthread_cond_broadcast(&gate->changed);
+	pthread_mutex_unlock(&gate->lock);
+}
+
+void gate_end(struct gate *gate)
+{
+	pthread_mutex_lock(&gate->lock);
+	__atomic_store_n(&gate->ended, true, __ATOMIC_RELEASE);
 	gate->closed = false;
 	pthread_cond_broadcast(&gate->changed);
 	pthread_mutex_unlock(&gate->lock);

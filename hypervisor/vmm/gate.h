@@ -22,6 +22,7 @@ struct gate {
 	pthread_cond_t changed;
 	unsigned int inside; /* lock */
 	bool closed;	     /* lock */
+	bool ended;	     /* written under lock; atomic, for gate_ended() */
 };
 
 void gate_init(struct gate *gate);
@@ -29,5 +30,16 @@ void gate_enter(struct gate *gate);
 void gate_leave(struct gate *gate);
 void gate_close(struct gate *gate);
 void gate_open(struct gate *gate);
+/*
+ * The VM is over: the gate opens for good, whether or not it is closed, so that every thread
+ * can be joined. Devices then find no work (gate_ended()): what a VM left in its queues when
+ * it was stopped must not become output, or a write to its disk, of a VM that ends (P3).
+ */
+void gate_end(struct gate *gate);
+
+static inline bool gate_ended(const struct gate *gate)
+{
+	return __atomic_load_n(&gate->ended, __ATOMIC_ACQUIRE);
+}
 
 #endif

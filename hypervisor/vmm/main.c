@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+#include "base/blackbox.h"
 #include "base/err.h"
 #include "base/fault.h"
 #include "base/log.h"
@@ -117,6 +118,15 @@ static int parse_arguments(int argc, char **argv, struct arguments *ret)
 	return 0;
 }
 
+/* Going without is no reason to fail. */
+static void open_blackbox(const char *run_dir)
+{
+	char path[VM_RUN_DIR_MAX + 16];
+
+	snprintf(path, sizeof(path), "%s/blackbox", run_dir);
+	blackbox_open(path);
+}
+
 static int open_vm(const struct arguments *args, struct vm **ret_vm,
 		   struct vm_control **ret_control, struct reason *why)
 {
@@ -125,6 +135,7 @@ static int open_vm(const struct arguments *args, struct vm **ret_vm,
 
 	if (mkdir(args->options.run_dir, 0711) && errno != EEXIST)
 		return reason_set(why, errno, "%s: %s", args->options.run_dir, strerror(errno));
+	open_blackbox(args->options.run_dir);
 	err = vm_config_read(args->config, &config, why);
 	if (!err)
 		err = vm_open(&args->options, &config, ret_vm, why);

@@ -136,11 +136,6 @@ int guest_read(const struct guest_memory *mem, uint64_t gpa, void *ret, size_t l
 	return 0;
 }
 
-const void *guest_view(const struct guest_memory *mem, uint64_t gpa, size_t len)
-{
-	return host_of(mem, gpa, len);
-}
-
 static void mark_page(struct guest_memory *mem, uint64_t gfn)
 {
 	/* Armed by the test of the memory oracle, which must notice. */

@@ -51,9 +51,6 @@ void guest_memory_close(struct guest_memory *mem);
 /* Copies out of / into the guest. -EFAULT, nothing done, unless all of it is memory. */
 int guest_read(const struct guest_memory *mem, uint64_t gpa, void *ret, size_t len);
 int guest_write(struct guest_memory *mem, uint64_t gpa, const void *src, size_t len);
-/* A contiguous view for reading only, or NULL. The guest may change it under us: read
- * each byte once. */
-const void *guest_view(const struct guest_memory *mem, uint64_t gpa, size_t len);
 bool guest_range_ok(const struct guest_memory *mem, uint64_t gpa, uint64_t len);
 
 /* --- for the dirty set alone (dirty.h) --- */

@@ -8,6 +8,7 @@
 #include <sys/ioctl.h>
 #include <sys/signalfd.h>
 
+#include "base/blackbox.h"
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
@@ -110,6 +111,7 @@ static void hold(struct run *run)
 	if (run->halts++ > 0)
 		return;
 	run->halted_at_ns = clock_now_ns();
+	blackbox_record("halt", run->running, 0);
 	for (unsigned int i = 0; i < run->vm->config.nr_vcpus; i++)
 		vcpu_kick(&run->vm->vcpu[i]);
 }
@@ -119,9 +121,10 @@ static void wait_halted(struct run *run)
 {
 	while (run->running > 0 && run->halts > 0 && !run->quit)
 		pthread_cond_wait(&run->parked, &run->lock);
-	if (run->halts > 0 && run->running == 0 && !run->gate_closed) {
+	if (run->halts > 0 && run->running == 0 && !run->gate_closed && !run->quit) {
 		gate_close(&run->vm->gate);
 		run->gate_closed = true;
+		blackbox_record("halted", clock_now_ns() - run->halted_at_ns, 0);
 	}
 }
 
@@ -142,6 +145,7 @@ static void release(struct run *run)
 	assert(run->halts > 0);
 	if (--run->halts > 0)
 		return;
+	blackbox_record("resume", clock_now_ns() - run->halted_at_ns, 0);
 	if (run->gate_closed) {
 		excuse_pause(run);
 		gate_open(&run->vm->gate);
@@ -293,6 +297,7 @@ void run_request(struct vm *vm, enum control_reason reason)
 {
 	struct run *run = vm->run;
 
+	blackbox_record("request", reason, 0);
 	pthread_mutex_lock(&run->lock);
 	if (reason == CONTROL_DESTROY) {
 		run->destroy = true;
@@ -393,10 +398,9 @@ void run_quit(struct vm *vm)
 
 	pthread_mutex_lock(&run->lock);
 	run->quit = true;
-	if (run->gate_closed) {
-		gate_open(&vm->gate);
-		run->gate_closed = false;
-	}
+	/* Not just opened: a VM that was fenced lies there with frames in its queues (P3). */
+	gate_end(&vm->gate);
+	run->gate_closed = false;
 	for (unsigned int i = 0; vm->vcpu && i < vm->config.nr_vcpus; i++)
 		if (vm->vcpu[i].run)
 			vcpu_kick(&vm->vcpu[i]);

@@ -56,7 +56,7 @@ void run_unwatch(struct vm *vm, int event_fd);
 
 /* The main thread: executes requests until the process shall end. */
 void run_main(struct vm *vm);
-/* Ends the vCPU threads; the gate is open afterwards. */
+/* Ends the vCPU threads and the gate. */
 void run_quit(struct vm *vm);
 
 /* A vCPU thread offers to park. False: the thread is to end. */

@@ -13,6 +13,7 @@
 #include "hypervisor/vmm/io.h"
 #include "hypervisor/vmm/pci.h"
 #include "hypervisor/vmm/run.h"
+#include "hypervisor/vmm/vcpu_report.h"
 #include "hypervisor/vmm/vm.h"
 
 #define KICK_SIGNAL SIGUSR1
@@ -49,26 +50,18 @@ static void handle_mmio(struct vcpu *vcpu)
 
 static void handle_crash(struct vcpu *vcpu, const char *what, uint64_t detail)
 {
-	struct kvm_regs regs = { 0 };
-
-	ioctl(vcpu->fd, KVM_GET_REGS, &regs);
-	log_error("event=vcpu_failed vcpu=%u cause=%s detail=0x%llx rip=0x%llx", vcpu->index, what,
-		  (unsigned long long)detail, (unsigned long long)regs.rip);
+	log_error("event=vcpu_failed vcpu=%u cause=%s detail=0x%llx", vcpu->index, what,
+		  (unsigned long long)detail);
+	vcpu_report(vcpu);
 	run_request(vcpu->vm, CONTROL_CRASH);
 }
 
-/* A triple fault: real machines reset, and kernels use it to reboot. One that no kernel meant
- * leaves no other trace. */
+/* Real machines reset at a triple fault, and kernels use it to reboot. One that no kernel
+ * meant leaves no other trace. */
 static void handle_triple_fault(struct vcpu *vcpu)
 {
-	struct kvm_regs regs = { 0 };
-	struct kvm_sregs sregs = { 0 };
-
-	ioctl(vcpu->fd, KVM_GET_REGS, &regs);
-	ioctl(vcpu->fd, KVM_GET_SREGS, &sregs);
-	log_notice("event=triple_fault vcpu=%u rip=0x%llx rsp=0x%llx cr2=0x%llx cr3=0x%llx",
-		   vcpu->index, (unsigned long long)regs.rip, (unsigned long long)regs.rsp,
-		   (unsigned long long)sregs.cr2, (unsigned long long)sregs.cr3);
+	log_notice("event=triple_fault vcpu=%u", vcpu->index);
+	vcpu_report(vcpu);
 	run_request(vcpu->vm, CONTROL_REBOOT);
 }
 

@@ -32,6 +32,7 @@ struct vcpu {
 	pthread_t thread;
 	bool started;
 	struct vcpu_saved saved; /* what was last taken or is about to be given */
+	uint64_t taken_ns;	 /* when, for a report; 0: never */
 	struct vcpu_saved power_on;
 };
 

@@ -49,7 +49,7 @@ void virtio_leave(struct virtio_device *v)
 
 bool virtio_ready(const struct virtio_device *v, unsigned int q)
 {
-	return v->status & VIRTIO_STATUS_DRIVER_OK &&
+	return !gate_ended(&v->vm->gate) && v->status & VIRTIO_STATUS_DRIVER_OK &&
 	       !(v->status & (VIRTIO_STATUS_NEEDS_RESET | VIRTIO_STATUS_FAILED)) &&
 	       v->queue[q].enabled;
 }

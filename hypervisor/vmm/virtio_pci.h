@@ -156,7 +156,7 @@ void virtio_release(struct virtio_device *v);
 void virtio_enter(struct virtio_device *v);
 void virtio_leave(struct virtio_device *v);
 
-/* The rest inside. Whether the driver runs and queue q is set up. */
+/* The rest inside. Whether the driver runs and queue q is set up; never once the VM is over. */
 bool virtio_ready(const struct virtio_device *v, unsigned int q);
 /* Like virtqueue_*; a violation breaks the device and reads as "nothing there". */
 bool virtio_pop(struct virtio_device *v, unsigned int q, struct virtqueue_chain *ret);

@@ -238,8 +238,14 @@ static int copy_in(struct guest_memory *mem, uint64_t gpa, uint8_t *data, size_t
 	return guest_write(mem, gpa, data, len);
 }
 
-static int copy_segments(struct guest_memory *mem, const struct virtqueue_segment *segment,
-			 unsigned int n, uint64_t offset, struct cursor *data, copy_fn *copy)
+/* What is copied with: guest memory, and which of its doors. */
+struct copier {
+	struct guest_memory *mem;
+	copy_fn *copy;
+};
+
+static int copy_segments(const struct copier *c, const struct virtqueue_segment *segment,
+			 unsigned int n, uint64_t offset, struct cursor *data)
 {
 	for (unsigned int i = 0; i < n && cursor_left(data); i++) {
 		size_t len;
@@ -250,7 +256,7 @@ static int copy_segments(struct guest_memory *mem, const struct virtqueue_segmen
 			continue;
 		}
 		len = MIN(cursor_left(data), (size_t)(segment[i].len - offset));
-		err = copy(mem, segment[i].gpa + offset, data->pos, len);
+		err = c->copy(c->mem, segment[i].gpa + offset, data->pos, len);
 		if (err)
 			return err;
 		data->pos += len;
@@ -262,18 +268,19 @@ static int copy_segments(struct guest_memory *mem, const struct virtqueue_segmen
 int virtqueue_read(const struct virtqueue *vq, const struct virtqueue_chain *chain, uint64_t offset,
 		   void *ret, size_t len)
 {
+	const struct copier out = { vq->mem, copy_out };
 	struct cursor data = cursor_over(ret, len);
 
-	return copy_segments(vq->mem, chain->segment, chain->nr_out, offset, &data, copy_out);
+	return copy_segments(&out, chain->segment, chain->nr_out, offset, &data);
 }
 
 int virtqueue_write(struct virtqueue *vq, const struct virtqueue_chain *chain, uint64_t offset,
 		    const void *src, size_t len)
 {
+	const struct copier in = { vq->mem, copy_in };
 	struct cursor data = cursor_over(src, len);
 
-	return copy_segments(vq->mem, chain->segment + chain->nr_out, chain->nr_in, offset, &data,
-			     copy_in);
+	return copy_segments(&in, chain->segment + chain->nr_out, chain->nr_in, offset, &data);
 }
 
 void virtqueue_state(struct virtqueue *vq, struct state *s)

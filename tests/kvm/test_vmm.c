@@ -47,6 +47,16 @@ static const uint8_t rebooting[] = {
 	0x66, 0xba, 0x04, 0x06, 0x66, 0xb8, 0x00, 0x34, 0x66, 0xef, 0xf4,
 };
 
+/* Counts until somebody sets the word behind the counter, then faults without an IDT. */
+static const uint8_t faulting[] = {
+	0xff, 0x05, 0x00, 0x00, 0x20, 0x00,	  /* again: inc dword [COUNTER] */
+	0x83, 0x3d, 0x04, 0x00, 0x20, 0x00, 0x01, /* cmp dword [COUNTER + 4], 1 */
+	0x75, 0xf1,				  /* jne again */
+	0x83, 0x25, 0x04, 0x00, 0x20, 0x00, 0x00, /* and dword [COUNTER + 4], 0 */
+	0x0f, 0x01, 0x1d, 0x08, 0x00, 0x20, 0x00, /* lidt [COUNTER + 8] */
+	0x31, 0xc9, 0xf7, 0xf1,			  /* xor ecx, ecx; div ecx */
+};
+
 struct running {
 	pid_t pid;
 	char run_dir[64];
@@ -268,6 +278,54 @@ static void test_reboot_in_place(void **state)
 	assert_non_null(strstr(read_file("log"), "event=vm_reset"));
 }
 
+static bool recorded(const char *run_dir, const char *name)
+{
+	static uint8_t bytes[512 << 10];
+	char path[96];
+	FILE *file;
+	size_t len;
+
+	snprintf(path, sizeof(path), "%s/blackbox", run_dir);
+	file = fopen(path, "r");
+	len = file ? fread(bytes, 1, sizeof(bytes), file) : 0;
+	if (file)
+		fclose(file);
+	return memmem(bytes, len, name, strlen(name)) != NULL;
+}
+
+/* A triple fault resets the VM, and says what the processor was doing and had done. */
+static void test_triple_fault(void **state)
+{
+	uint64_t end = clock_now_ns() + DEADLINE_NS;
+	struct client c;
+	struct running r;
+
+	(void)state;
+	write_kernel(faulting, sizeof(faulting));
+	write_config(64, "kernel", 1);
+	r = start(8, false);
+	connect_to(&r, &c);
+	wait_count(&c, 10);
+	assert_int_equal(control_simple(c.control, CONTROL_PAUSE), 0);
+	assert_true(get_context(&c) > 0);
+	assert_int_equal(control_simple(c.control, CONTROL_UNPAUSE), 0);
+	c.memory[COUNTER / 4 + 1] = 1;
+	while (!strstr(read_file("log"), "event=vm_reset")) {
+		if (clock_now_ns() > end)
+			fail_msg("no reset; log: %s", read_file("log"));
+		usleep(2000);
+	}
+	wait_count(&c, counter(&c));
+	assert_non_null(strstr(read_file("log"), "event=triple_fault vcpu=0"));
+	assert_non_null(strstr(read_file("log"), "event=vcpu_state vcpu=0 when=now"));
+	/* The last checkpoint saw it in the loop, at 1 MiB. */
+	assert_non_null(strstr(read_file("log"), "when=then"));
+	assert_non_null(strstr(strstr(read_file("log"), "when=then"), " rip=0x10000"));
+	assert_true(recorded(r.run_dir, "then.ip"));
+	assert_true(recorded(r.run_dir, "state"));
+	destroy(&r, &c);
+}
+
 static void test_pause(void **state)
 {
 	struct client c;
@@ -446,11 +504,9 @@ static int remove_dir(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_boot_and_poweroff),
-		cmocka_unit_test(test_reboot_in_place),
-		cmocka_unit_test(test_pause),
-		cmocka_unit_test(test_hostile_requests),
-		cmocka_unit_test(test_damaged_state),
+		cmocka_unit_test(test_boot_and_poweroff), cmocka_unit_test(test_reboot_in_place),
+		cmocka_unit_test(test_triple_fault),	  cmocka_unit_test(test_pause),
+		cmocka_unit_test(test_hostile_requests),  cmocka_unit_test(test_damaged_state),
 		cmocka_unit_test(test_bad_input),
 	};
 

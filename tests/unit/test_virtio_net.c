@@ -109,6 +109,24 @@ static void test_transmit(void **state)
 	assert_int_equal(on_wire(f, true), 7);
 }
 
+/* P3: what a stopped VM left in its ring stays there when its process ends. */
+static void test_ended(void **state)
+{
+	struct fixture *f = *state;
+
+	send_frame(f, 1, 60);
+	assert_int_equal(on_wire(f, true), 1);
+	assert_true(guest_wait(&f->d, TX, NULL) >= 0);
+	gate_close(&f->vm->gate);
+	for (unsigned int i = 0; i < 8; i++)
+		send_frame(f, i, 60);
+	gate_end(&f->vm->gate);
+	/* Joined, it has done all that it ever will. */
+	f->d.v->base.ops->stop(&f->d.v->base);
+	assert_int_equal(on_wire(f, false), -1);
+	assert_int_equal(guest_used(&f->d, TX), 1);
+}
+
 static void test_held(void **state)
 {
 	struct fixture *f = *state;
@@ -282,9 +300,10 @@ static void test_addresses(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_config),    TEST(test_transmit),	    TEST(test_held),
-		TEST(test_full),      TEST(test_receive),	    TEST(test_receive_late),
-		TEST(test_no_header), TEST(test_lost_notification), TEST(test_addresses),
+		TEST(test_config),	 TEST(test_transmit),  TEST(test_held),
+		TEST(test_ended),	 TEST(test_full),      TEST(test_receive),
+		TEST(test_receive_late), TEST(test_no_header), TEST(test_lost_notification),
+		TEST(test_addresses),
 	};
 
 	return test_main(tests);
