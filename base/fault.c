@@ -51,6 +51,7 @@ int fault_open(void)
 	cleanup_free char *list = env ? strdup(env) : NULL;
 	char *rest = list;
 
+	nr_points = 0;
 	while (list && rest) {
 		char *item = strsep(&rest, ",");
 

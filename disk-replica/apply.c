@@ -19,8 +19,8 @@ struct apply {
 	struct target targets[DISK_MAX];
 	unsigned int nr_disks; /* that are open */
 	char state_dir[APPLY_DIR_MAX];
-	enum apply_state state;
-	int error; /* the -errno that broke it; atomic */
+	enum apply_state state, before; /* before: when it broke */
+	int error;			/* the -errno that broke it; atomic */
 	uint64_t bytes;
 };
 
@@ -111,6 +111,7 @@ static int refuse_if_broken(const struct apply *a, struct reason *why)
 static int become_broken(struct apply *a, int err)
 {
 	__atomic_store_n(&a->error, err, __ATOMIC_RELAXED);
+	a->before = a->state;
 	/* The marker is there already; that it says why is a courtesy to the operator. */
 	(void)set_state(a, APPLY_FAILED, NULL);
 	return err;
@@ -209,6 +210,16 @@ int apply_epoch(struct apply *a, struct disk_log *log, uint64_t epoch, struct re
 	}
 	disk_log_release(log, epoch);
 	return 0;
+}
+
+int apply_again(struct apply *a, struct reason *why)
+{
+	if (!apply_is_broken(a))
+		return 0;
+	if (a->before != APPLY_FOLLOWING)
+		return refuse_if_broken(a, why);
+	__atomic_store_n(&a->error, 0, __ATOMIC_RELAXED);
+	return set_state(a, APPLY_FOLLOWING, why);
 }
 
 int apply_finish(struct apply *a, struct reason *why)

@@ -15,7 +15,9 @@
  * from its disks looks for it: apply_marker_read().
  *  - An error in any write makes the object `broken`: it refuses everything from then on,
  *    the marker says `failed`, the backup hands over, and only a full copy from the
- *    primary makes the disk good again.
+ *    primary makes the disk good again. If there is no primary any more, the epoch that
+ *    failed can be tried again from its beginning, which overwrites what is there of it:
+ *    apply_again().
  *  - A crash or a power cut of the backup leaves the marker as it was. The epochs it had
  *    acknowledged lived in the memory of log.h; the primary has them and runs on.
  *
@@ -58,6 +60,10 @@ int apply_record(struct apply *a, const struct disk_record *r, struct reason *wh
 int apply_sync(struct apply *a, struct reason *why);
 /* A sealed epoch, whole, in order; then it is released from the log. */
 int apply_epoch(struct apply *a, struct disk_log *log, uint64_t epoch, struct reason *why);
+
+/* Forgets an error of apply_epoch(): the same epoch is to be applied next. -EIO: it was in the
+ * first copy, what failed there is lost. */
+int apply_again(struct apply *a, struct reason *why);
 
 /*
  * Takeover: the disks are now those of the VM that is about to run. Removes the marker,

@@ -47,7 +47,7 @@ static void drop_standby(struct engine *e)
 	pending_drop_all(b->pending);
 	if (b->assembler)
 		assemble_end(b->assembler);
-	commit_finish(b->commit);
+	commit_abandon(b->commit);
 	apply_close(b->apply);
 	b->apply = NULL;
 	xc_domain_destroy(b->platform.xch, b->platform.domid);

@@ -46,6 +46,7 @@ struct backup {
 	uint64_t last_arrived_ns;
 	uint64_t looked_ns;
 	bool standby_gone;
+	bool settled, marker_left; /* how far a takeover has come that is tried again */
 };
 
 /* backup.c */

@@ -15,7 +15,8 @@ struct commit {
 	struct commit_config config;
 	pthread_t thread;
 	bool joined;
-	int error;
+	int error;		      /* why `failed` is not applied */
+	struct pending_epoch *failed; /* taken, and kept: it can be applied from its beginning */
 	_Atomic uint64_t last, arrived_ns;
 };
 
@@ -61,7 +62,6 @@ static void failed(struct commit *c, int err, const struct reason *why)
 	l.reason_why = err == -ENOSPC ? ROLE_WHY_NO_SPACE
 		       : err == -EIO  ? ROLE_WHY_DISK_ERROR
 				      : ROLE_WHY_LOCAL_ERROR;
-	c->error = err;
 	mailbox_post(c->config.mailbox, &l);
 }
 
@@ -70,30 +70,38 @@ static bool oracle_disagrees(struct commit *c, const struct pending_epoch *e)
 	return e->hashed && platform_hash(c->config.platform) != e->memory_hash;
 }
 
+static int commit_one(struct commit *c, struct pending_epoch *e, struct reason *why)
+{
+	struct letter l = { .kind = LETTER_COMMITTED, .epoch = e->epoch };
+	int r = apply_one(c, e, why);
+
+	blackbox_record("commit", e->epoch, (uint64_t)-r);
+	c->error = r;
+	c->failed = r ? e : NULL;
+	if (r)
+		return r;
+	l.active = e->hashed;
+	l.value = oracle_disagrees(c, e);
+	c->arrived_ns = e->arrived_ns;
+	c->last = e->epoch;
+	pending_release(c->config.pending, e);
+	if (!c->joined) /* else this is the reader itself */
+		mailbox_post(c->config.mailbox, &l);
+	return 0;
+}
+
+/* Ends with the first epoch that fails: what follows would be in the wrong order. */
 static void *run(void *opaque)
 {
 	struct commit *c = opaque;
 	struct pending_epoch *e;
+	struct reason why = { 0 };
 
 	while ((e = pending_take(c->config.pending))) {
-		struct letter l = { .kind = LETTER_COMMITTED, .epoch = e->epoch };
-		struct reason why = { 0 };
-		int r = c->error ? c->error : apply_one(c, e, &why);
-
-		blackbox_record("commit", e->epoch, (uint64_t)-r);
-
-		if (r) {
-			if (!c->error)
-				failed(c, r, &why);
-			pending_release(c->config.pending, e);
+		if (!commit_one(c, e, &why))
 			continue;
-		}
-		l.active = e->hashed;
-		l.value = oracle_disagrees(c, e);
-		c->arrived_ns = e->arrived_ns;
-		c->last = e->epoch;
-		pending_release(c->config.pending, e);
-		mailbox_post(c->config.mailbox, &l);
+		failed(c, c->error, &why);
+		break;
 	}
 	return NULL;
 }
@@ -115,19 +123,42 @@ int commit_open(const struct commit_config *config, struct commit **ret)
 	return 0;
 }
 
-int commit_finish(struct commit *c)
+static void join(struct commit *c)
 {
 	if (!c->joined)
 		pthread_join(c->thread, NULL);
 	c->joined = true;
-	return c->error;
+}
+
+int commit_finish(struct commit *c, struct reason *why)
+{
+	struct pending_epoch *e;
+	int r = 0;
+
+	join(c);
+	if (c->failed) {
+		r = c->config.apply ? apply_again(c->config.apply, why) : 0;
+		if (!r)
+			r = commit_one(c, c->failed, why);
+	}
+	while (!r && (e = pending_take(c->config.pending)))
+		r = commit_one(c, e, why);
+	return r;
+}
+
+void commit_abandon(struct commit *c)
+{
+	join(c);
+	if (c->failed)
+		pending_release(c->config.pending, c->failed);
+	c->failed = NULL;
 }
 
 void commit_close(struct commit *c)
 {
 	if (!c)
 		return;
-	commit_finish(c);
+	commit_abandon(c);
 	free(c);
 }
 

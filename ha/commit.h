@@ -34,9 +34,11 @@ struct commit_config {
 };
 
 int commit_open(const struct commit_config *config, struct commit **ret);
-/* Every sealed epoch is applied, then the thread ends: 0, or the error that stopped it.
- * pending_drop_unsealed() or _all() first. */
-int commit_finish(struct commit *c);
+/* Every sealed epoch is applied: 0, or an error; then what is not applied is kept and can be
+ * tried again by the same call. pending_drop_unsealed() first. The thread ends. */
+int commit_finish(struct commit *c, struct reason *why);
+/* The thread ends, and nothing more is applied. pending_drop_all() first. */
+void commit_abandon(struct commit *c);
 void commit_close(struct commit *c);
 /* The last epoch applied (0: none), and when its end had arrived. Any thread. */
 uint64_t commit_last(struct commit *c, uint64_t *ret_arrived_ns);

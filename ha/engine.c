@@ -196,6 +196,7 @@ static int open_role(struct engine *e, struct reason *why)
 	int r = record_read(s->record_dir, &own, why);
 
 	config.heartbeat_ns = MIN(s->timeout_ns / 8, NS_PER_S);
+	config.stall_alone = s->stall_alone;
 	config.evidence_ns = MAX(4 * s->interval_ns, s->timeout_ns);
 	if (r && r != -ENOENT)
 		return r;

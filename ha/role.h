@@ -126,8 +126,10 @@ enum role_event_kind {
 	/* Backup: ROLE_DO_TAKEOVER is done: the guest runs here. */
 	ROLE_EV_TAKEN_OVER,
 
-	/* This host cannot go on with protection (disk error, no space...): `why`. On a backup
-	 * that takes over: the guest has NOT run and will not. */
+	/* This host cannot go on with protection (disk error, no space...): `why`. A backup hands
+	 * over, but not to silence: its disk may get well, and what it holds may be the last
+	 * there is. On one that takes over: the guest has NOT run, and will not before the next
+	 * ROLE_DO_TAKEOVER, which comes unless the primary is heard of before. */
 	ROLE_EV_LOCAL_FAILURE,
 	/* Commands; refused with a negative errno. */
 	ROLE_EV_OP_FAILOVER,   /* primary: stop here, run there; backup: ask for that */
@@ -216,6 +218,9 @@ struct role_config {
 	uint64_t heartbeat_ns; /* between heartbeats; at most a quarter of the timeout */
 	uint64_t margin_ns;    /* the lease ends that much before the timeout */
 	uint64_t evidence_ns;  /* an older acknowledged epoch is no evidence (P5): STALLED */
+	/* Once protected, a primary to which the right comes back emits nothing until it is
+	 * protected again (on_peer_loss = stall). */
+	bool stall_alone;
 };
 
 struct role {
@@ -235,6 +240,10 @@ struct role {
 	uint64_t heard_ns; /* start of the peer's present silence */
 	uint64_t tick_ns;  /* last tick */
 	uint64_t next_heartbeat_ns;
+	bool held;    /* primary: has the right and emits nothing: `stall_alone` */
+	bool failing; /* backup: cannot go on, and hands over if the primary is heard */
+	enum role_why failing_why;
+	uint64_t again_ns;   /* TAKING_OVER and failing: when to try once more */
 	uint64_t last_epoch; /* SWITCHING: the one to be acknowledged; 0: not taken yet */
 	uint64_t until_ns;   /* SWITCHING: when the guest runs on here if it is not */
 

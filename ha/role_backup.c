@@ -20,6 +20,7 @@ static void hand_over(struct role *role, uint64_t generation, enum role_why why,
 				  .actions = ROLE_DO_SEND_HANDOVER,
 				  .tolerant = role->state != ROLE_TAKING_OVER };
 
+	role->failing = false;
 	if (role->state == ROLE_HANDED_OVER && role->pending)
 		then.tolerant = role->pending_tolerant;
 	role->acked = 0;
@@ -62,6 +63,7 @@ static void take_over(struct role *role, enum role_why why, struct role_actions 
 				  .why = why,
 				  .actions = ROLE_DO_TAKEOVER };
 
+	role->failing = false;
 	role_enter(role, ROLE_TAKING_OVER, why, ret);
 	role_ask(role, role->own.generation + 1, RECORD_ACTIVE, &then, ret);
 }
@@ -106,6 +108,10 @@ static int heartbeat(struct role *role, const struct role_event *ev, uint64_t no
 	}
 	if (!role->connected || (role->state != ROLE_FILLING && role->state != ROLE_ARMED))
 		return -ESTALE;
+	if (role->failing) {
+		hand_over(role, role->own.generation + 1, role->failing_why, ret);
+		return 0;
+	}
 	/* An echo is a promise: no takeover before the timeout from now. */
 	role->heard_ns = now_ns;
 	ret->set |= ROLE_DO_SEND_ECHO;
@@ -120,6 +126,10 @@ static int epoch_whole(struct role *role, const struct role_event *ev, uint64_t 
 		return -ESTALE;
 	if (ev->epoch != role->acked + 1)
 		return -EPROTO;
+	if (role->failing) {
+		hand_over(role, role->own.generation + 1, role->failing_why, ret);
+		return 0;
+	}
 	role->acked = ev->epoch;
 	role->acked_captured_ns = now_ns;
 	role->heard_ns = now_ns;
@@ -159,6 +169,11 @@ static int returned(struct role *role, const struct role_event *ev, uint64_t now
 			ret->set |= ROLE_DO_SEND_REFUSE;
 		return 0;
 	case ROLE_TAKING_OVER:
+		if (role->failing && !role->pending) {
+			role->heard_ns = now_ns;
+			hand_over(role, highest + 1, ROLE_WHY_BACKUP_RETURNED, ret);
+			return 0;
+		}
 		if (ev->generation <= role->own.generation)
 			return -EPERM;
 		supersede(role, ev->generation, ret);
@@ -178,12 +193,38 @@ static int returned(struct role *role, const struct role_event *ev, uint64_t now
 	return -EPERM;
 }
 
+/* A takeover that failed, and a disk that fails while the primary is silent: whom should the
+ * right go to? The standby stays, and the primary gets it as soon as it is heard of. */
+static bool is_silent(const struct role *role, uint64_t now_ns)
+{
+	return !role->connected || now_ns - role->heard_ns >= role->config.timeout_ns / 2;
+}
+
+static void fail(struct role *role, enum role_why why, uint64_t now_ns, struct role_actions *ret)
+{
+	role->failing = true;
+	role->failing_why = why;
+	role->again_ns = now_ns + role->config.timeout_ns;
+	ret->set |= ROLE_DO_LOUD;
+}
+
 static int local_failure(struct role *role, enum role_why why, uint64_t now_ns,
 			 struct role_actions *ret)
 {
+	bool mends = why == ROLE_WHY_DISK_ERROR || why == ROLE_WHY_NO_SPACE;
+
 	if (role->state == ROLE_ACTIVE || role->state == ROLE_HANDED_OVER ||
 	    role->state == ROLE_GONE || role->state == ROLE_FENCED)
 		return 0;
+	if (role->state == ROLE_TAKING_OVER) {
+		if (!role->pending)
+			fail(role, why, now_ns, ret);
+		return 0;
+	}
+	if (role->state == ROLE_ARMED && mends && is_silent(role, now_ns)) {
+		fail(role, why, now_ns, ret);
+		return 0;
+	}
 	role->heard_ns = now_ns;
 	hand_over(role, role->own.generation + 1, why, ret);
 	return 0;
@@ -201,6 +242,11 @@ static int asked_to_leave(struct role *role, enum role_why why, uint64_t now_ns,
 
 static void ticked(struct role *role, uint64_t now_ns, struct role_actions *ret)
 {
+	if (role->state == ROLE_TAKING_OVER && role->failing && now_ns >= role->again_ns) {
+		role->failing = false;
+		ret->set |= ROLE_DO_TAKEOVER;
+		ret->epoch = role->acked;
+	}
 	if (now_ns - role->heard_ns < role->config.timeout_ns)
 		return;
 	if (role->state == ROLE_ARMED)

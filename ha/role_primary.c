@@ -24,9 +24,10 @@ static bool is_running(const struct role *role)
  * than we may, which is safe: a restart would only stall. */
 static void keep_right(struct role *role, enum role_why why, struct role_actions *ret)
 {
-	struct role_then then = {
-		.state = ROLE_SOLO, .why = why, .actions = ROLE_DO_RELEASE_ALL, .tolerant = true
-	};
+	struct role_then then = { .state = ROLE_SOLO,
+				  .why = why,
+				  .actions = role->held ? 0 : ROLE_DO_RELEASE_ALL,
+				  .tolerant = true };
 
 	role->connected = false;
 	ret->set |= ROLE_DO_DISCONNECT;
@@ -162,6 +163,7 @@ static int acknowledged(struct role *role, const struct role_event *ev, uint64_t
 		yield(role, ret);
 	else if (now_ns - ev->captured_ns <= role->config.evidence_ns)
 		role_enter(role, ROLE_PROTECTED, ROLE_WHY_NONE, ret);
+	role->held = false;
 	return 0;
 }
 
@@ -187,9 +189,9 @@ static int echoed(struct role *role, const struct role_event *ev, uint64_t now_n
 /* The only message that lets a primary go on alone. */
 static int handed_over(struct role *role, const struct role_event *ev, struct role_actions *ret)
 {
-	struct role_then then = { .state = ROLE_SOLO,
-				  .why = ev->why,
-				  .actions = ROLE_DO_RELEASE_ALL };
+	/* Asked anew and answered, a backup has nothing to say about why it had gone. */
+	bool again = role->state == ROLE_SOLO && !role->leaving;
+	struct role_then then = { .state = ROLE_SOLO, .why = again ? role->why : ev->why };
 
 	if (ev->generation <= role->own.generation)
 		return -ESTALE;
@@ -200,6 +202,10 @@ static int handed_over(struct role *role, const struct role_event *ev, struct ro
 	else
 		then.actions |= ROLE_DO_CONNECT;
 	role->connected = false;
+	role->held |= role->config.stall_alone && right_is_away(role);
+	role->held &= !role->leaving;
+	if (!role->held)
+		then.actions |= ROLE_DO_RELEASE_ALL;
 	if (role->state == ROLE_COPYING)
 		role_enter(role, ROLE_SOLO, ev->why, ret);
 	role_ask(role, ev->generation, RECORD_ACTIVE, &then, ret);
@@ -233,6 +239,9 @@ static int leave(struct role *role, enum role_why why, struct role_actions *ret)
 	undo_switchover(role, ret);
 	role->leaving = true;
 	if (role_may_run_solo(role)) {
+		if (role->held)
+			ret->set |= ROLE_DO_RELEASE_ALL;
+		role->held = false;
 		role->connected = false;
 		role->pending_actions &= ~(uint32_t)ROLE_DO_CONNECT;
 		role->pending_why = why;
@@ -241,6 +250,7 @@ static int leave(struct role *role, enum role_why why, struct role_actions *ret)
 		return 0;
 	}
 	if (!right_is_away(role)) {
+		role->held = false;
 		keep_right(role, why, ret);
 		return 0;
 	}
@@ -261,7 +271,7 @@ static int force(struct role *role, struct role_actions *ret)
 		return leave(role, ROLE_WHY_FORCED, ret);
 	if (role->state == ROLE_PROTECTED || role->state == ROLE_SWITCHING)
 		return -EPERM;
-	role->connected = false;
+	role->connected = role->held = false;
 	role->leaving = true;
 	ret->set |= ROLE_DO_END_EPOCHS | ROLE_DO_DISCONNECT;
 	role_ask(role, role->own.generation + 2, RECORD_ACTIVE, &then, ret);

@@ -81,6 +81,11 @@ static void solo_text(const struct role *role, struct role_word *ret)
 {
 	const char *text = whys[role->why].text;
 
+	if (role->held) {
+		snprintf(ret->text, sizeof(ret->text),
+			 "not protected: stalled until it has a backup: %s", text);
+		return;
+	}
 	switch (role->why) {
 	case ROLE_WHY_DISK_ERROR:
 	case ROLE_WHY_NO_SPACE:
@@ -132,6 +137,12 @@ void role_word(const struct role *role, uint64_t now_ns, struct role_word *ret)
 	*ret = (struct role_word){ .age_ns = UINT64_MAX };
 	if (role->acked)
 		ret->age_ns = now_ns - role->acked_captured_ns;
+	if (role->state == ROLE_TAKING_OVER && role->failing) {
+		snprintf(ret->text, sizeof(ret->text),
+			 "not protected: the takeover fails and is tried again: %s",
+			 whys[role->failing_why].text);
+		return;
+	}
 	switch (role->state) {
 	case ROLE_SOLO:
 		solo_text(role, ret);

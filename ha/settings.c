@@ -38,6 +38,7 @@ static const struct key {
 	{ "run_dir", PATH, FIELD(run_dir), 0, 0 },
 	{ "listen_fd", NUMBER, FIELD(listen_fd), 3, 1023 },
 	{ "memory_kept", FLAG, FIELD(memory_kept), 0, 0 },
+	{ "stall_alone", FLAG, FIELD(stall_alone), 0, 0 },
 	{ "oracle", FLAG, FIELD(oracle), 0, 0 },
 	{ "config", OBJECT, FIELD(config), 0, 0 },
 	{ "options", OBJECT, FIELD(options), 0, 0 },

@@ -47,6 +47,7 @@ struct settings {
 	char run_dir[SETTINGS_PATH_MAX]; /* of the VM: pollux-vmm's control socket is there */
 	int listen_fd;			 /* backup: where the primary will connect; else -1 */
 	bool memory_kept;		 /* backup: the standby has memory of this VM */
+	bool stall_alone;		 /* role.h */
 	bool oracle;			 /* compare hashes of all memory at every epoch */
 	struct json_object *options;	 /* the operator's, for the other host, or NULL */
 	struct json_object *config;	 /* the VM's configuration, for the other host */

@@ -17,27 +17,49 @@
 #include "hypervisor/control/control.h"
 #include "netbuf/announce.h"
 
-/* Every epoch that was acknowledged, and nothing else. */
-static int settle(struct backup *b, struct reason *why)
+/* The disks are the VM's from here on. apply_finish() lets go of them in any case; what it may
+ * have left is the marker. */
+static int let_disks_go(struct engine *e, struct reason *why)
 {
+	struct backup *b = e->side;
 	struct apply *apply = b->apply;
-	int r;
+	int r = 0;
 
-	pending_drop_unsealed(b->pending);
-	r = commit_finish(b->commit);
-	if (r)
-		return reason_set(why, -r, "an acknowledged epoch could not be committed: %s",
-				  strerror(-r));
 	if (b->log)
 		disk_log_drop_partial(b->log);
 	b->apply = NULL;
-	return apply ? apply_finish(apply, why) : 0;
+	if (apply)
+		r = apply_finish(apply, why);
+	else if (b->marker_left)
+		r = apply_marker_remove(e->settings.record_dir);
+	b->marker_left = r != 0;
+	return r;
 }
 
-static int bring_to_life(struct backup *b, struct reason *why)
+/* Every epoch that was acknowledged, and nothing else. May be called again after an error. */
+static int settle(struct engine *e, struct reason *why)
 {
+	struct backup *b = e->side;
+	struct reason sub = { "" };
+	int r;
+
+	if (b->settled)
+		return 0;
+	pending_drop_unsealed(b->pending);
+	r = commit_finish(b->commit, &sub);
+	if (r)
+		return reason_set(why, -r, "an acknowledged epoch could not be committed: %.200s",
+				  sub.text[0] ? sub.text : strerror(-r));
+	r = let_disks_go(e, why);
+	b->settled = !r;
+	return r;
+}
+
+static int bring_to_life(struct engine *e, struct reason *why)
+{
+	struct backup *b = e->side;
 	unsigned int frames = 0;
-	int r = settle(b, why);
+	int r = settle(e, why);
 
 	blackbox_record("settled", (uint64_t)-r, 0);
 	if (!r && fault_at("takeover.load"))
@@ -75,7 +97,7 @@ void backup_take_over(struct engine *e)
 
 	e->stats.detect_ns = decided - e->role.heard_ns;
 	backup_drop_link(e);
-	r = bring_to_life(b, &why);
+	r = bring_to_life(e, &why);
 	e->stats.takeover_ns = clock_now_ns() - decided;
 	e->stats.taken_over = !r;
 	if (r) {

@@ -48,7 +48,6 @@ void backup_take_over(struct world *w, struct host *h)
 
 	if (w->mutation == MUTATE_COMMIT_PARTIAL)
 		memcpy(h->whole, h->parts, sizeof(h->whole));
-	ev.m.n = world_chance(w, 10) && !w->faults_end; /* a second fault */
-	w->lost_allowed |= ev.m.n;
+	ev.m.n = world_chance(w, 10) && !w->faults_end; /* and is tried again */
 	world_after(w, NS_PER_MS + world_random(w, 20 * NS_PER_MS), &ev);
 }

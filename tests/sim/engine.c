@@ -200,6 +200,7 @@ static void change_output(struct world *w, struct host *h, const struct role_act
 	}
 	if (act->set & ROLE_DO_HOLD) {
 		h->session++;
+		guest_forget_marks(h);
 		h->guest.hold = w->mutation != MUTATE_FORGET_HOLD;
 	}
 	if (act->set & ROLE_DO_DROP_STANDBY)
@@ -292,10 +293,11 @@ int engine_role(struct world *w, struct host *h, const struct role_event *ev)
 
 void engine_start(struct world *w, struct host *h, enum process process, const char *peer)
 {
-	static const struct role_config rc = { .timeout_ns = SIM_TIMEOUT,
-					       .heartbeat_ns = SIM_HEARTBEAT,
-					       .margin_ns = SIM_MARGIN,
-					       .evidence_ns = SIM_TIMEOUT };
+	struct role_config rc = { .timeout_ns = SIM_TIMEOUT,
+				  .heartbeat_ns = SIM_HEARTBEAT,
+				  .margin_ns = SIM_MARGIN,
+				  .evidence_ns = SIM_TIMEOUT,
+				  .stall_alone = w->seed / 4 % 2 };
 	struct epoch_config ec = { .mode = w->seed % 2 ? EPOCH_KEMARI : EPOCH_REMUS,
 				   .interval_ns = 10 * NS_PER_MS,
 				   .min_interval_ns = 3 * NS_PER_MS,
@@ -318,8 +320,8 @@ void engine_start(struct world *w, struct host *h, enum process process, const c
 			   record_role_name(own.role));
 		return;
 	}
-	if (own.role != RECORD_STOPPED)
-		h->guest.still = false; /* a crash has left it so */
+	if (own.role != RECORD_STOPPED) /* a crash has left it so */
+		h->guest.still = h->guest.paused = false;
 	h->process = process;
 	h->incarnation++;
 	h->session++;

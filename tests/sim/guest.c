@@ -94,6 +94,13 @@ void guest_release(struct world *w, struct host *h, uint64_t epoch)
 	g->nr_held -= n;
 }
 
+/* Epochs are numbered anew: what is held belongs to the next boundary. */
+void guest_forget_marks(struct host *h)
+{
+	for (size_t i = 0; i < h->guest.nr_held; i++)
+		h->guest.held[i].epoch = 0;
+}
+
 void guest_release_all(struct world *w, struct host *h)
 {
 	struct guest *g = &h->guest;

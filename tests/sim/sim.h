@@ -192,6 +192,7 @@ void net_receive(struct world *w, struct host *h, const struct message *m);
 void guest_start(struct world *w, struct host *h, const struct snapshot *from);
 void guest_drop(struct host *h);
 void guest_release(struct world *w, struct host *h, uint64_t epoch);
+void guest_forget_marks(struct host *h);
 void guest_release_all(struct world *w, struct host *h);
 void guest_mark(struct world *w, struct host *h, uint64_t epoch, struct snapshot *ret);
 

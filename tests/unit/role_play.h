@@ -77,7 +77,7 @@ static inline void open_protected(struct role *role)
 	       ROLE_SOLO, ROLE_WHY_BACKUP_LOST },
 	     { 4, EV(CONNECTED), -EPROTO, 0, ROLE_SOLO, ROLE_WHY_BACKUP_LOST },
 	     { 5, WRITTEN(2, ACTIVE), 0, DO(RELEASE_ALL) | DO(CONNECT), ROLE_SOLO,
-	       ROLE_WHY_BACKUP_RETURNED },
+	       ROLE_WHY_BACKUP_LOST }, /* it returned, and that is still why */
 	     { 6, EV(CONNECTED), 0, DO(BEGIN_COPY), ROLE_COPYING, ROLE_WHY_NONE },
 	     { 7, EV(ACK, .epoch = 1, .captured_ns = 1), -EPROTO, 0, ROLE_COPYING, ROLE_WHY_NONE },
 	     { 8, EV(COPY_DONE), 0, DO(HOLD) | DO(PERSIST), ROLE_ARMING, ROLE_WHY_NONE });

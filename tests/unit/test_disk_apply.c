@@ -317,6 +317,32 @@ static void test_error_of_flush(void **state)
 	expect_broken(EIO);
 }
 
+/* The epoch that broke the disks can be applied from its beginning, and makes them whole; what
+ * broke them during the first copy is lost. */
+static void test_again(void **state)
+{
+	struct disk_record r = write_of(0, 512, 1);
+
+	(void)state;
+	log_write(1, 0, 512, 1);
+	log_write(1, 512, 512, 2);
+	assert_int_equal(disk_log_seal(log_, 1, &why), 0);
+	arm("disk.apply:2:once");
+	assert_int_equal(apply_epoch(apply, log_, 1, &why), -EIO);
+	assert_int_equal(apply_epoch(apply, log_, 1, &why), -EIO);
+	assert_int_equal(apply_again(apply, &why), 0);
+	assert_int_equal(marker_state(), APPLY_FOLLOWING);
+	assert_int_equal(apply_epoch(apply, log_, 1, &why), 0);
+	assert_int_equal(byte_at(512), 2);
+	assert_int_equal(apply_finish(apply, &why), 0);
+
+	assert_int_equal(try_open(), 0);
+	arm("disk.apply:1:once");
+	assert_int_equal(apply_record(apply, &r, &why), -EIO);
+	assert_int_equal(apply_again(apply, &why), -EIO);
+	assert_int_equal(apply_sync(apply, &why), -EIO);
+}
+
 /* A real full disk: a sparse image on a filesystem that has no room for it. */
 static void test_full_disk(void **state)
 {
@@ -355,6 +381,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_full_disk, setup_dir, teardown),
 		cmocka_unit_test_setup_teardown(test_error_half_way, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_error_of_flush, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_again, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL) ? 1 : 0;

@@ -350,7 +350,7 @@ static void test_file_fails(void **state)
 	make_file(false);
 	on();
 	write_at(0, 0, 1);
-	arm("track.write:1:once");
+	arm("track.write:1:once,track.spoil");
 	assert_int_equal(disk_track_begin(track, &w, 0, 5 * R, 1), -EIO);
 	assert_int_equal(disk_track_begin(track, &w, 0, 6 * R, 1), -EIO);
 }

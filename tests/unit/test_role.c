@@ -350,9 +350,12 @@ static void test_returning_primary_gets_a_handover(void **state)
 
 /* A takeover that fails before the guest ran gives the right back, but only once the disk no
  * longer says "active". */
-static void test_failed_takeover_hands_back(void **state)
+/* The guest has not run: the right goes back as soon as somebody is there to take it, and until
+ * then the takeover is tried again. */
+static void test_failed_takeover(void **state)
 {
 	struct role role;
+	struct role_word word;
 
 	(void)state;
 	open_armed(&role);
@@ -360,12 +363,81 @@ static void test_failed_takeover_hands_back(void **state)
 	     { 100, EV(YIELD, .generation = 2), 0, DO(PERSIST), ROLE_TAKING_OVER,
 	       ROLE_WHY_FAILOVER },
 	     { 101, WRITTEN(3, ACTIVE), 0, DO(TAKEOVER), ROLE_TAKING_OVER, ROLE_WHY_FAILOVER },
-	     { 102, EV(LOCAL_FAILURE, .why = ROLE_WHY_DISK_ERROR), 0,
-	       DO(DROP_STANDBY) | DO(PERSIST), ROLE_HANDED_OVER, ROLE_WHY_DISK_ERROR },
-	     { 103, UNWRITTEN(4, BACKUP), 0, 0, ROLE_HANDED_OVER, ROLE_WHY_DISK_ERROR },
-	     { 300, EV(TICK), 0, DO(PERSIST), ROLE_HANDED_OVER, ROLE_WHY_DISK_ERROR },
-	     { 301, WRITTEN(4, BACKUP), 0, DO(SEND_HANDOVER), ROLE_HANDED_OVER,
-	       ROLE_WHY_DISK_ERROR });
+	     { 102, EV(LOCAL_FAILURE, .why = ROLE_WHY_DISK_ERROR), 0, 0, ROLE_TAKING_OVER,
+	       ROLE_WHY_FAILOVER });
+	role_word(&role, 103 * MS, &word);
+	assert_string_equal(word.text, "not protected: the takeover fails and is tried again: "
+				       "disk error");
+	silent_until(&role, 200, 1100);
+	PLAY(&role, { 1102, EV(TICK), 0, DO(TAKEOVER), ROLE_TAKING_OVER, ROLE_WHY_FAILOVER },
+	     /* It may succeed at any moment. */
+	     { 1103, EV(RETURNED, .generation = 2), -EPERM, 0, ROLE_TAKING_OVER,
+	       ROLE_WHY_FAILOVER },
+	     { 1104, EV(LOCAL_FAILURE, .why = ROLE_WHY_DISK_ERROR), 0, 0, ROLE_TAKING_OVER,
+	       ROLE_WHY_FAILOVER },
+	     { 1105, EV(RETURNED, .generation = 2), 0, DO(DROP_STANDBY) | DO(PERSIST),
+	       ROLE_HANDED_OVER, ROLE_WHY_BACKUP_RETURNED },
+	     { 1106, UNWRITTEN(4, BACKUP), 0, 0, ROLE_HANDED_OVER, ROLE_WHY_BACKUP_RETURNED },
+	     { 1300, EV(TICK), 0, DO(PERSIST), ROLE_HANDED_OVER, ROLE_WHY_BACKUP_RETURNED },
+	     { 1301, WRITTEN(4, BACKUP), 0, DO(SEND_HANDOVER), ROLE_HANDED_OVER,
+	       ROLE_WHY_BACKUP_RETURNED });
+}
+
+/* To a silent primary nothing is handed over: it may be dead, and this all that is left. */
+static void test_failure_in_silence(void **state)
+{
+	struct role role;
+
+	(void)state;
+	open_armed(&role);
+	silent_until(&role, 100, 600);
+	PLAY(&role,
+	     { 600, EV(LOCAL_FAILURE, .why = ROLE_WHY_NO_SPACE), 0, 0, ROLE_ARMED, ROLE_WHY_NONE },
+	     { 700, EV(HEARTBEAT, .generation = 2), 0, DO(DROP_STANDBY) | DO(PERSIST),
+	       ROLE_HANDED_OVER, ROLE_WHY_NO_SPACE });
+
+	open_armed(&role);
+	PLAY(&role, { 100, EV(DISCONNECTED), 0, 0, ROLE_ARMED, ROLE_WHY_NONE },
+	     { 101, EV(LOCAL_FAILURE, .why = ROLE_WHY_DISK_ERROR), 0, 0, ROLE_ARMED,
+	       ROLE_WHY_NONE });
+	silent_until(&role, 200, 1000);
+	PLAY(&role, { 1010, EV(TICK), 0, DO(PERSIST), ROLE_TAKING_OVER, ROLE_WHY_SILENCE });
+
+	/* Without a standby there is nothing to wait for. */
+	open_armed(&role);
+	PLAY(&role, { 100, EV(DISCONNECTED), 0, 0, ROLE_ARMED, ROLE_WHY_NONE },
+	     { 101, EV(LOCAL_FAILURE, .why = ROLE_WHY_LOCAL_ERROR), 0,
+	       DO(DROP_STANDBY) | DO(PERSIST), ROLE_HANDED_OVER, ROLE_WHY_LOCAL_ERROR });
+}
+
+/* on_peer_loss = stall: the right comes back, the output does not flow before the next
+ * acknowledgement, or an operator. */
+static void test_stall_alone(void **state)
+{
+	struct role role;
+	struct role_word word;
+
+	(void)state;
+	open_protected(&role);
+	role.config.stall_alone = true;
+	PLAY(&role,
+	     { 200, EV(HANDOVER, .generation = 3, .why = ROLE_WHY_DISK_ERROR), 0,
+	       DO(PERSIST) | DO(END_EPOCHS) | DO(DISCONNECT), ROLE_PROTECTED, ROLE_WHY_NONE },
+	     { 201, WRITTEN(3, ACTIVE), 0, 0, ROLE_SOLO, ROLE_WHY_DISK_ERROR });
+	role_word(&role, 202 * MS, &word);
+	assert_string_equal(word.text, "not protected: stalled until it has a backup: disk error");
+	/* The backup's answer to "prepare" does not hide why. */
+	PLAY(&role,
+	     { 210, EV(HANDOVER, .generation = 5, .why = ROLE_WHY_BACKUP_RETURNED), 0, DO(PERSIST),
+	       ROLE_SOLO, ROLE_WHY_DISK_ERROR },
+	     { 211, WRITTEN(5, ACTIVE), 0, DO(CONNECT), ROLE_SOLO, ROLE_WHY_DISK_ERROR },
+	     { 212, EV(CONNECTED), 0, DO(BEGIN_COPY), ROLE_COPYING, ROLE_WHY_NONE },
+	     { 213, EV(COPY_DONE), 0, DO(HOLD) | DO(PERSIST), ROLE_ARMING, ROLE_WHY_NONE },
+	     { 214, UNWRITTEN(5, PRIMARY), 0, DO(DISCONNECT) | DO(PERSIST), ROLE_ARMING,
+	       ROLE_WHY_NONE },
+	     { 215, WRITTEN(5, ACTIVE), 0, 0, ROLE_SOLO, ROLE_WHY_RECORD },
+	     { 216, EV(OP_UNPROTECT), 0, DO(DISCONNECT) | DO(RELEASE_ALL), ROLE_SOLO,
+	       ROLE_WHY_OPERATOR });
 }
 
 static void test_admit(void **state)
@@ -432,7 +504,9 @@ int main(void)
 		cmocka_unit_test(test_nothing_whole_nothing_to_take_over),
 		cmocka_unit_test(test_backup_hands_over),
 		cmocka_unit_test(test_returning_primary_gets_a_handover),
-		cmocka_unit_test(test_failed_takeover_hands_back),
+		cmocka_unit_test(test_failed_takeover),
+		cmocka_unit_test(test_failure_in_silence),
+		cmocka_unit_test(test_stall_alone),
 		cmocka_unit_test(test_admit),
 		cmocka_unit_test(test_names),
 	};

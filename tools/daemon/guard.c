@@ -41,6 +41,7 @@ static void put_protection(const struct conf_protection *p, struct json_object *
 	json_add_u64(o, "max_in_flight", p->max_in_flight);
 	json_add_u64(o, "hold_limit_bytes", p->hold_limit_bytes);
 	json_add_u64(o, "disk_ring_bytes", p->disk_ring_bytes);
+	json_add_bool(o, "stall_alone", !strcmp(p->on_peer_loss, "stall"));
 	json_add_bool(o, "oracle", p->oracle);
 }
 
