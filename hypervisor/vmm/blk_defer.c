@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A queue of changes, oldest first. Invariant: a change leaves the queue only after the disk
+ * has it and while nobody reads, so that a read, which takes the disk first and the queue
+ * second, misses none. Reads pass over the whole queue: it holds the changes of an epoch or
+ * two, and a look at one costs less than its share of a request.
+ */
+#include "hypervisor/vmm/blk_defer.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+
+#include "base/fault.h"
+#include "hypervisor/control/control.h"
+
+#define NO_POSITION UINT64_MAX
+
+struct waiting {
+	TAILQ_ENTRY(waiting) link;
+	uint64_t position; /* NO_POSITION: not stamped */
+	uint64_t offset, length;
+	uint8_t op;
+	uint8_t data[];
+};
+
+struct blk_defer {
+	const struct blk_file *file;
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	TAILQ_HEAD(waiting_queue, waiting) queue;
+	uint64_t bytes, limit;
+	uint64_t allowed; /* may go to the disk up to here */
+	bool on;
+	bool draining;
+	bool reading;
+	bool cancelled;
+	int error;
+};
+
+static uint64_t bytes_of(const struct waiting *w)
+{
+	return sizeof(*w) + (w->op == CONTROL_DISK_WRITE ? w->length : 0);
+}
+
+/* --- to the disk -------------------------------------------------------------------------- */
+
+static int perform(const struct blk_defer *d, const struct waiting *w)
+{
+	int err;
+
+	if (fault_at("blk.settle"))
+		return -EIO;
+	switch (w->op) {
+	case CONTROL_DISK_WRITE:
+		return blk_file_write(d->file, w->offset, w->data, w->length);
+	case CONTROL_DISK_FLUSH:
+		return blk_file_flush(d->file);
+	case CONTROL_DISK_DISCARD:
+		err = blk_file_discard(d->file, w->offset, w->length);
+		/* The guest has read zeroes already. */
+		return err == -EOPNOTSUPP ? blk_file_zero(d->file, w->offset, w->length) : err;
+	case CONTROL_DISK_ZEROES:
+		return blk_file_zero(d->file, w->offset, w->length);
+	default:
+		return -EINVAL;
+	}
+}
+
+static bool is_due(const struct blk_defer *d, const struct waiting *w)
+{
+	return w && !d->error && (d->draining || (w->position != NO_POSITION &&
+						   w->position <= d->allowed));
+}
+
+/* Under lock, which it lets go of while the disk works. */
+static void settle_oldest(struct blk_defer *d, struct waiting *w)
+{
+	int err;
+
+	pthread_mutex_unlock(&d->lock);
+	err = perform(d, w);
+	pthread_mutex_lock(&d->lock);
+	if (err) {
+		d->error = -err;
+		pthread_cond_broadcast(&d->changed);
+		return;
+	}
+	while (d->reading)
+		pthread_cond_wait(&d->changed, &d->lock);
+	TAILQ_REMOVE(&d->queue, w, link);
+	d->bytes -= bytes_of(w);
+	free(w);
+	pthread_cond_broadcast(&d->changed);
+}
+
+static void *settle_main(void *arg)
+{
+	struct blk_defer *d = arg;
+
+	pthread_mutex_lock(&d->lock);
+	while (!d->cancelled) {
+		struct waiting *w = TAILQ_FIRST(&d->queue);
+
+		if (is_due(d, w))
+			settle_oldest(d, w);
+		else
+			pthread_cond_wait(&d->changed, &d->lock);
+	}
+	pthread_mutex_unlock(&d->lock);
+	return NULL;
+}
+
+/* --- life --------------------------------------------------------------------------------- */
+
+int blk_defer_open(const struct blk_file *file, struct blk_defer **ret)
+{
+	struct blk_defer *d = calloc(1, sizeof(*d));
+	sigset_t all, old;
+	int err;
+
+	if (!d)
+		return -ENOMEM;
+	d->file = file;
+	TAILQ_INIT(&d->queue);
+	pthread_mutex_init(&d->lock, NULL);
+	pthread_cond_init(&d->changed, NULL);
+	/* Signals are for others. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	err = -pthread_create(&d->thread, NULL, settle_main, d);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (err) {
+		free(d);
+		return err;
+	}
+	*ret = d;
+	return 0;
+}
+
+void blk_defer_cancel(struct blk_defer *d)
+{
+	pthread_mutex_lock(&d->lock);
+	d->cancelled = true;
+	pthread_cond_broadcast(&d->changed);
+	pthread_mutex_unlock(&d->lock);
+}
+
+void blk_defer_close(struct blk_defer *d)
+{
+	struct waiting *w;
+
+	if (!d)
+		return;
+	blk_defer_cancel(d);
+	pthread_join(d->thread, NULL);
+	while ((w = TAILQ_FIRST(&d->queue))) {
+		TAILQ_REMOVE(&d->queue, w, link);
+		free(w);
+	}
+	pthread_cond_destroy(&d->changed);
+	pthread_mutex_destroy(&d->lock);
+	free(d);
+}
+
+int blk_defer_start(struct blk_defer *d, uint64_t limit_bytes)
+{
+	if (limit_bytes < BLK_DEFER_MIN_BYTES)
+		return -EINVAL;
+	pthread_mutex_lock(&d->lock);
+	if (!d->on)
+		d->allowed = 0;
+	d->on = true;
+	d->limit = limit_bytes;
+	pthread_cond_broadcast(&d->changed);
+	pthread_mutex_unlock(&d->lock);
+	return 0;
+}
+
+int blk_defer_end(struct blk_defer *d)
+{
+	int err;
+
+	pthread_mutex_lock(&d->lock);
+	d->draining = true;
+	d->error = 0; /* once more */
+	pthread_cond_broadcast(&d->changed);
+	while (!TAILQ_EMPTY(&d->queue) && !d->error && !d->cancelled)
+		pthread_cond_wait(&d->changed, &d->lock);
+	err = d->error ? -d->error : d->cancelled ? -ECANCELED : 0;
+	d->draining = false;
+	if (!err)
+		d->on = false;
+	pthread_cond_broadcast(&d->changed);
+	pthread_mutex_unlock(&d->lock);
+	return err;
+}
+
+/* --- the guest's side ----------------------------------------------------------------------- */
+
+static struct waiting *copy_of(const struct disk_change *change)
+{
+	size_t data = change->op == CONTROL_DISK_WRITE ? (size_t)change->length : 0;
+	struct waiting *w = malloc(sizeof(*w) + data);
+
+	if (!w)
+		return NULL;
+	w->position = NO_POSITION;
+	w->offset = change->offset;
+	w->length = change->length;
+	w->op = change->op;
+	memcpy(w->data, change->data ? change->data : w->data, data);
+	return w;
+}
+
+int blk_defer_add(struct blk_defer *d, const struct disk_change *change)
+{
+	struct waiting *w = copy_of(change);
+	int r;
+
+	if (!w)
+		return -ENOMEM;
+	pthread_mutex_lock(&d->lock);
+	while (!d->cancelled && (d->draining || (d->on && d->bytes + bytes_of(w) > d->limit)))
+		pthread_cond_wait(&d->changed, &d->lock);
+	r = d->cancelled ? -ECANCELED : d->on ? 0 : 1;
+	if (!r) {
+		TAILQ_INSERT_TAIL(&d->queue, w, link);
+		d->bytes += bytes_of(w);
+	}
+	pthread_mutex_unlock(&d->lock);
+	if (r)
+		free(w);
+	return r;
+}
+
+void blk_defer_stamp(struct blk_defer *d, uint64_t position)
+{
+	struct waiting *w;
+
+	pthread_mutex_lock(&d->lock);
+	w = TAILQ_LAST(&d->queue, waiting_queue);
+	if (w && w->position == NO_POSITION)
+		w->position = position;
+	pthread_cond_broadcast(&d->changed);
+	pthread_mutex_unlock(&d->lock);
+}
+
+/* What `w` changes of the range that starts at `offset`. */
+static void overlay(const struct waiting *w, uint64_t offset, uint8_t *ret, size_t len)
+{
+	uint64_t from = MAX(w->offset, offset);
+	uint64_t to = MIN(w->offset + w->length, offset + len);
+
+	if (w->op == CONTROL_DISK_FLUSH || from >= to)
+		return;
+	if (w->op == CONTROL_DISK_WRITE)
+		memcpy(ret + (from - offset), w->data + (from - w->offset), (size_t)(to - from));
+	else
+		memset(ret + (from - offset), 0, (size_t)(to - from));
+}
+
+int blk_defer_read(struct blk_defer *d, uint64_t offset, void *ret, size_t len)
+{
+	const struct waiting *w;
+	int err;
+
+	pthread_mutex_lock(&d->lock);
+	if (TAILQ_EMPTY(&d->queue)) {
+		pthread_mutex_unlock(&d->lock);
+		return blk_file_read(d->file, offset, ret, len);
+	}
+	d->reading = true;
+	pthread_mutex_unlock(&d->lock);
+	err = blk_file_read(d->file, offset, ret, len);
+	pthread_mutex_lock(&d->lock);
+	if (!err) {
+		TAILQ_FOREACH (w, &d->queue, link)
+			overlay(w, offset, ret, len);
+	}
+	d->reading = false;
+	pthread_cond_broadcast(&d->changed);
+	pthread_mutex_unlock(&d->lock);
+	return err;
+}
+
+void blk_defer_settle(struct blk_defer *d, uint64_t position)
+{
+	pthread_mutex_lock(&d->lock);
+	d->allowed = MAX(d->allowed, position);
+	pthread_cond_broadcast(&d->changed);
+	pthread_mutex_unlock(&d->lock);
+}
+
+void blk_defer_stats(struct blk_defer *d, struct blk_defer_stats *ret)
+{
+	const struct waiting *oldest;
+
+	pthread_mutex_lock(&d->lock);
+	oldest = TAILQ_FIRST(&d->queue);
+	*ret = (struct blk_defer_stats){
+		.settled = d->allowed,
+		.waiting_bytes = d->bytes,
+		.error = d->error,
+	};
+	/* One that is not stamped yet lies beyond all that was allowed. */
+	if (oldest && oldest->position <= d->allowed && oldest->position > 0)
+		ret->settled = oldest->position - 1;
+	pthread_mutex_unlock(&d->lock);
+}
