@@ -215,7 +215,7 @@ static int put(struct source *s, enum control_disk_op op, const struct range *ra
 		.data = data,
 	};
 
-	return disk_mirror_put(s->mirror, &change) ? -ESHUTDOWN : 0;
+	return disk_mirror_put(s->mirror, &change, NULL) ? -ESHUTDOWN : 0;
 }
 
 int source_read(struct source *s, uint64_t offset, void *ret, uint64_t len)

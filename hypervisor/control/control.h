@@ -123,6 +123,16 @@ enum control_op {
 	CONTROL_TRACK_READ,
 	/* {u16 disk, u64 n, n * u64} -> {}: marks these too; durable when it returns. */
 	CONTROL_TRACK_MARK,
+	/* {u8 on, u64 limit_bytes} -> {}: changes of deferred disks wait from now on (vmm/blk_defer.h),
+	 * at most so many bytes a disk. Off: what waits is written first; the disk's error is
+	 * the reply's. */
+	CONTROL_DISK_DEFER,
+	/* {u64 position} -> {u64 settled, u64 waiting_bytes, i32 error}: changes up to this position
+	 * of the mirror's ring may go to the deferred disks. The reply says up to where all have,
+	 * what waits, and which error of a disk (or 0) keeps it from going on. */
+	CONTROL_DISK_SETTLE,
+	/* {u16 disk} -> {}, with the open device of a standby's deferred disk. */
+	CONTROL_DISK_GIVE,
 };
 
 enum control_state { CONTROL_RUNNING, CONTROL_PAUSED, CONTROL_STOPPED };

@@ -7,8 +7,10 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #define SECTOR_BYTES 512u
 
@@ -47,6 +49,46 @@ int blk_file_open(struct blk_file *ret, const char *path, bool readonly, struct 
 				  (unsigned long long)bytes, SECTOR_BYTES);
 	*ret = (struct blk_file){ .fd = take_fd(&fd), .bytes = bytes, .readonly = readonly };
 	return 0;
+}
+
+int blk_file_foresee(struct blk_file *ret, const char *path, bool readonly, struct reason *why)
+{
+	unsigned long long sectors = 0;
+	struct stat st;
+	char name[64];
+	FILE *f;
+
+	if (stat(path, &st) < 0)
+		return reason_set(why, errno, "disk %s: %s", path, strerror(errno));
+	if (!S_ISBLK(st.st_mode))
+		return reason_set(why, EINVAL, "disk %s is no block device", path);
+	snprintf(name, sizeof(name), "/sys/dev/block/%u:%u/size", major(st.st_rdev),
+		 minor(st.st_rdev));
+	f = fopen(name, "re");
+	if (!f || fscanf(f, "%llu", &sectors) != 1)
+		sectors = 0;
+	if (f)
+		fclose(f);
+	if (!sectors)
+		return reason_set(why, ENODEV, "disk %s has no size yet", path);
+	*ret = (struct blk_file){ .fd = -1, .bytes = sectors * SECTOR_BYTES, .readonly = readonly };
+	return 0;
+}
+
+int blk_file_give(struct blk_file *f, int fd, struct reason *why)
+{
+	uint64_t bytes = 0;
+	int err = measure(fd, &bytes);
+
+	if (!err && bytes == f->bytes) {
+		f->fd = fd;
+		return 0;
+	}
+	close(fd);
+	if (err)
+		return reason_set(why, -err, "the disk given: %s", strerror(-err));
+	return reason_set(why, EINVAL, "the disk given has %llu bytes, not %llu",
+			  (unsigned long long)bytes, (unsigned long long)f->bytes);
 }
 
 void blk_file_close(struct blk_file *f)

@@ -20,6 +20,10 @@ struct blk_file {
 
 /* Refuses what is neither file nor block device, and a size that is 0 or not a multiple of 512. */
 int blk_file_open(struct blk_file *ret, const char *path, bool readonly, struct reason *why);
+/* The size alone, of a block device that cannot be opened yet: fd is -1. */
+int blk_file_foresee(struct blk_file *ret, const char *path, bool readonly, struct reason *why);
+/* The descriptor of such a one; taken, also on failure. -EINVAL: it has another size. */
+int blk_file_give(struct blk_file *f, int fd, struct reason *why);
 void blk_file_close(struct blk_file *f);
 /* Makes it ours until it is closed: writers exclude everybody, readers exclude writers, by an
  * open file description lock (fcntl(2)). Again is harmless. -EBUSY: somebody else's. */

@@ -156,6 +156,16 @@ static int disk_readonly(json_object *value, void *into, struct reason *why)
 	return 0;
 }
 
+static int disk_deferred(json_object *value, void *into, struct reason *why)
+{
+	struct vm_config_disk *disk = into;
+
+	if (!json_object_is_type(value, json_type_boolean))
+		return wrong(why, "disk deferred", "true or false", value);
+	disk->deferred = json_object_get_boolean(value);
+	return 0;
+}
+
 static int nic_mac(json_object *value, void *into, struct reason *why)
 {
 	struct vm_config_nic *nic = into;
@@ -181,6 +191,7 @@ static int nic_bridge(json_object *value, void *into, struct reason *why)
 static const struct key disk_keys[] = {
 	{ "path", disk_path, true },
 	{ "readonly", disk_readonly, false },
+	{ "deferred", disk_deferred, false },
 };
 
 static const struct key nic_keys[] = {

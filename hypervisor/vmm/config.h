@@ -4,7 +4,7 @@
  *
  * {"name": "db", "uuid": "...", "kernel": "/path", "ramdisk": "/path", "cmdline": "...",
  *  "memory_mib": 256, "vcpus": 1,
- *  "disks": [{"path": "/x.img", "readonly": false}],
+ *  "disks": [{"path": "/x.img", "readonly": false, "deferred": false}],
  *  "nics": [{"mac": "52:54:00:77:01:00", "bridge": "br0"}],
  *  "on_poweroff": "destroy", "on_reboot": "restart", "on_crash": "destroy"}
  *
@@ -37,6 +37,7 @@ struct vm_config {
 	struct vm_config_disk {
 		char *path;
 		bool readonly;
+		bool deferred; /* blk_defer.h */
 	} disk[CONFIG_MAX_DISKS];
 	unsigned int nr_nics;
 	struct vm_config_nic {

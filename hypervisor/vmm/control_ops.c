@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "base/hist.h"
+#include "hypervisor/vmm/blk_defer.h"
 #include "hypervisor/vmm/context.h"
 #include "hypervisor/vmm/control_track.h"
 #include "hypervisor/vmm/dirty.h"
@@ -388,6 +389,57 @@ static int op_disk_mirror(struct control_request *r)
 	return err;
 }
 
+static int op_disk_defer(struct control_request *r)
+{
+	uint8_t on = cursor_get_u8(&r->in);
+	uint64_t limit_bytes = cursor_get_u64(&r->in);
+	int err = 0;
+
+	if (!request_ok(r) || on > 1)
+		return bad_request(r);
+	for (unsigned int i = 0; i < r->vm->config.nr_disks && !err; i++) {
+		struct blk_defer *defer = virtio_blk_defer(r->vm, i);
+
+		if (defer)
+			err = on ? blk_defer_start(defer, limit_bytes) : blk_defer_end(defer);
+	}
+	return err;
+}
+
+static int op_disk_settle(struct control_request *r)
+{
+	uint64_t position = cursor_get_u64(&r->in), settled = position, waiting = 0;
+	int error = 0;
+
+	if (!request_ok(r))
+		return bad_request(r);
+	for (unsigned int i = 0; i < r->vm->config.nr_disks; i++) {
+		struct blk_defer *defer = virtio_blk_defer(r->vm, i);
+		struct blk_defer_stats stats;
+
+		if (!defer)
+			continue;
+		blk_defer_settle(defer, position);
+		blk_defer_stats(defer, &stats);
+		settled = MIN(settled, stats.settled);
+		waiting += stats.waiting_bytes;
+		error = error ? error : stats.error;
+	}
+	cursor_put_u64(&r->out, settled);
+	cursor_put_u64(&r->out, waiting);
+	cursor_put_u32(&r->out, (uint32_t)error);
+	return 0;
+}
+
+static int op_disk_give(struct control_request *r)
+{
+	uint16_t disk = cursor_get_u16(&r->in);
+
+	if (!cursor_done(&r->in) || r->nr_in_fds != 1)
+		return bad_request(r);
+	return virtio_blk_give(r->vm, disk, take_fd(&r->in_fds[0]), &r->why);
+}
+
 int control_execute(uint32_t op, struct control_request *request)
 {
 	static int (*const ops[])(struct control_request *) = {
@@ -413,6 +465,9 @@ int control_execute(uint32_t op, struct control_request *request)
 		[CONTROL_TRACK_FORGET] = control_track_forget,
 		[CONTROL_TRACK_READ] = control_track_read,
 		[CONTROL_TRACK_MARK] = control_track_mark,
+		[CONTROL_DISK_DEFER] = op_disk_defer,
+		[CONTROL_DISK_SETTLE] = op_disk_settle,
+		[CONTROL_DISK_GIVE] = op_disk_give,
 	};
 
 	if (op >= ARRAY_SIZE(ops) || !ops[op])

@@ -242,7 +242,8 @@ static int put_busy(struct disk_mirror *m, const struct disk_change *change)
 	}
 }
 
-int disk_mirror_put(struct disk_mirror *mirror, const struct disk_change *change)
+int disk_mirror_put(struct disk_mirror *mirror, const struct disk_change *change,
+		    uint64_t *ret_position)
 {
 	int err;
 
@@ -253,6 +254,8 @@ int disk_mirror_put(struct disk_mirror *mirror, const struct disk_change *change
 			pthread_cond_wait(&mirror->changed, &mirror->lock);
 		mirror->busy = true;
 		err = put_busy(mirror, change);
+		if (ret_position)
+			*ret_position = mirror->on ? mirror->current.ring.pos : 0;
 		mirror->busy = false;
 		pthread_cond_broadcast(&mirror->changed);
 	} while (err == -EAGAIN);

@@ -40,9 +40,10 @@ struct disk_change {
 	uint64_t length;  /* bytes; of `data` for a write, at most CONTROL_DISK_DATA_MAX */
 	const void *data; /* a write's, else NULL */
 };
-/* Puts the change, waiting for room. 0 also when mirroring is off; -ECANCELED after
- * disk_mirror_stop(). Outside the gate. */
-int disk_mirror_put(struct disk_mirror *mirror, const struct disk_change *change);
+/* Puts the change, waiting for room; the position after it, 0 when mirroring is off, is in
+ * *ret_position, which may be NULL. -ECANCELED after disk_mirror_stop(). Outside the gate. */
+int disk_mirror_put(struct disk_mirror *mirror, const struct disk_change *change,
+		    uint64_t *ret_position);
 /* Nobody waits in disk_mirror_put() from now on. A disk calls it when it stops. */
 void disk_mirror_stop(struct disk_mirror *mirror);
 

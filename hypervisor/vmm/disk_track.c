@@ -411,7 +411,7 @@ static void stamp_closed(struct disk_track *t)
 	t->stamp.state = REGION_CLOSED;
 	t->stamp.nr_disks = t->nr_disks;
 	for (unsigned int i = 0; i < t->nr_disks; i++)
-		if (region_look_take(t->disk[i].fd, &t->stamp.look[i]))
+		if (t->disk[i].fd >= 0 && region_look_take(t->disk[i].fd, &t->stamp.look[i]))
 			return;
 	region_stamp_encode(&t->header, &t->stamp, block);
 	if (!region_block_write(t->fd, REGION_STAMP_OFFSET, block))
@@ -508,7 +508,7 @@ int disk_track_forget(struct disk_track *t, unsigned int disk, uint64_t offset)
 	if (err || !has_old(t))
 		return err;
 	for (unsigned int i = 0; i < t->nr_disks; i++)
-		if (fdatasync(t->disk[i].fd))
+		if (t->disk[i].fd >= 0 && fdatasync(t->disk[i].fd))
 			return -errno;
 	pthread_mutex_lock(&t->lock);
 	await_written(t);

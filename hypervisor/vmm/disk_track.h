@@ -37,7 +37,8 @@ int disk_track_open(struct disk_track **ret);
  * is under way any more. Takes NULL. */
 void disk_track_close(struct disk_track *t);
 
-/* The next disk, in order, before anything else is done. `fd` is taken: a descriptor opened
+/* The next disk, in order, before anything else is done. `fd`, which may be -1 (it is not
+ * tracked, only counted), is taken: a descriptor opened
  * for this alone, to sync and to look at (what a failed write-back tells a descriptor once,
  * it must not tell the wrong one). -E2BIG: more than REGION_DISKS_MAX. */
 int disk_track_add(struct disk_track *t, int fd, uint64_t bytes);

@@ -28,6 +28,7 @@
 #include "base/cursor.h"
 #include "base/fault.h"
 #include "hypervisor/control/control.h"
+#include "hypervisor/vmm/blk_defer.h"
 #include "hypervisor/vmm/blk_file.h"
 #include "hypervisor/vmm/disk_mirror.h"
 #include "hypervisor/vmm/disk_track.h"
@@ -69,7 +70,8 @@ enum { STATUS_OK, STATUS_IOERR, STATUS_UNSUPP };
 
 struct virtio_blk {
 	struct virtio_device v;
-	struct blk_file file; /* fixed but for its lock */
+	struct blk_file file;	 /* fixed but for its lock; of a deferred standby: until start() */
+	struct blk_defer *defer; /* fixed; NULL: changes never wait */
 	uint16_t index;
 
 	/* v.lock; heads of requests taken and not completed, in the order taken. One worker
@@ -129,26 +131,55 @@ static bool store(struct virtio_blk *b, uint64_t at, size_t len)
 	return !err;
 }
 
-/* The disk has the change: tell the mirror. Also for a request that a reset has voided, for
- * the disk has it all the same. */
-static int mirror(struct virtio_blk *b, enum control_disk_op op, uint64_t offset, uint64_t len)
+static int to_disk(struct virtio_blk *b, const struct disk_change *change)
 {
-	const struct disk_change change = {
+	int err;
+
+	switch (change->op) {
+	case CONTROL_DISK_WRITE:
+		return blk_file_write(&b->file, change->offset, change->data, change->length);
+	case CONTROL_DISK_FLUSH:
+		return blk_file_flush(&b->file);
+	case CONTROL_DISK_ZEROES:
+		return blk_file_zero(&b->file, change->offset, change->length);
+	default:
+		err = blk_file_discard(&b->file, change->offset, change->length);
+		/* A disk that cannot discard keeps its data, on both sides: only a hint was lost. */
+		return err == -EOPNOTSUPP ? 1 : err;
+	}
+}
+
+/*
+ * The disk gets the change, now or once its epoch is committed (blk_defer.h), then the mirror
+ * is told. That also for a request that a reset has voided: the disk has it all the same.
+ */
+static int change(struct virtio_blk *b, enum control_disk_op op, uint64_t offset, uint64_t len)
+{
+	const struct disk_change c = {
 		.op = (uint8_t)op,
 		.disk = b->index,
 		.offset = offset,
 		.length = len,
 		.data = op == CONTROL_DISK_WRITE ? b->piece : NULL,
 	};
+	int passes = b->defer ? blk_defer_add(b->defer, &c) : 1;
+	uint64_t position;
+	int r;
 
-	return disk_mirror_put(b->v.vm->disk_mirror, &change) ? STATUS_VOID : STATUS_OK;
+	if (passes < 0)
+		return passes == -ECANCELED ? STATUS_VOID : STATUS_IOERR;
+	r = passes ? to_disk(b, &c) : 0;
+	if (r)
+		return r < 0 ? STATUS_IOERR : STATUS_OK;
+	r = disk_mirror_put(b->v.vm->disk_mirror, &c, &position);
+	if (!passes)
+		blk_defer_stamp(b->defer, position);
+	return r ? STATUS_VOID : STATUS_OK;
 }
 
 static int flush(struct virtio_blk *b)
 {
-	if (fault_at("blk.flush") || blk_file_flush(&b->file))
-		return STATUS_IOERR;
-	return mirror(b, CONTROL_DISK_FLUSH, 0, 0);
+	return fault_at("blk.flush") ? STATUS_IOERR : change(b, CONTROL_DISK_FLUSH, 0, 0);
 }
 
 /* --- requests ------------------------------------------------------------------------- */
@@ -167,7 +198,8 @@ static int do_read(struct virtio_blk *b)
 	for (uint64_t at = 0; at < total; at += PIECE_BYTES) {
 		size_t len = (size_t)MIN(total - at, PIECE_BYTES);
 
-		if (blk_file_read(&b->file, b->offset + at, b->piece, len))
+		if (b->defer ? blk_defer_read(b->defer, b->offset + at, b->piece, len)
+			     : blk_file_read(&b->file, b->offset + at, b->piece, len))
 			return STATUS_IOERR;
 		if (!store(b, at, len))
 			return STATUS_VOID;
@@ -175,57 +207,52 @@ static int do_read(struct virtio_blk *b)
 	return STATUS_OK;
 }
 
+/* A deferred disk mirrors itself, and keeps its own account of what differs. */
+static int track_begin(struct virtio_blk *b, struct disk_track_write *w, uint64_t offset,
+		       uint64_t len)
+{
+	return b->defer ? 0 : disk_track_begin(b->v.vm->disk_track, w, b->index, offset, len);
+}
+
+static void track_end(struct virtio_blk *b, struct disk_track_write *w)
+{
+	if (!b->defer)
+		disk_track_end(b->v.vm->disk_track, w);
+}
+
 static int write_piece(struct virtio_blk *b, uint64_t at, size_t len)
 {
 	if (!fetch(b, HEAD_BYTES + at, len))
 		return STATUS_VOID;
-	if (fault_at("blk.write") || blk_file_write(&b->file, b->offset + at, b->piece, len))
+	if (fault_at("blk.write"))
 		return STATUS_IOERR;
-	return mirror(b, CONTROL_DISK_WRITE, b->offset + at, len);
+	return change(b, CONTROL_DISK_WRITE, b->offset + at, len);
 }
 
 static int do_write(struct virtio_blk *b)
 {
 	uint64_t total = b->chain.out_bytes - HEAD_BYTES;
-	struct disk_track *track = b->v.vm->disk_track;
 	struct disk_track_write w;
 	int status = STATUS_OK;
 
 	if (b->file.readonly || total % SECTOR_BYTES || !range_ok(b, b->offset, total))
 		return STATUS_IOERR;
-	if (disk_track_begin(track, &w, b->index, b->offset, total))
+	if (track_begin(b, &w, b->offset, total))
 		return STATUS_IOERR;
 	for (uint64_t at = 0; at < total && status == STATUS_OK; at += PIECE_BYTES)
 		status = write_piece(b, at, (size_t)MIN(total - at, PIECE_BYTES));
-	disk_track_end(track, &w);
+	track_end(b, &w);
 	/* 5.2.6.2: without FLUSH the driver takes what is completed for durable. */
 	if (status == STATUS_OK && b->write_through)
 		status = flush(b);
 	return status;
 }
 
-static int erase_bytes(struct virtio_blk *b, uint64_t offset, uint64_t len)
-{
-	bool discard = b->type == REQUEST_DISCARD;
-	int err;
-
-	if (fault_at("blk.write"))
-		return STATUS_IOERR;
-	err = discard ? blk_file_discard(&b->file, offset, len)
-		      : blk_file_zero(&b->file, offset, len);
-	/* A disk that cannot discard keeps its data, on both sides: only a hint was lost. */
-	if (discard && err == -EOPNOTSUPP)
-		return STATUS_OK;
-	if (err)
-		return STATUS_IOERR;
-	return mirror(b, discard ? CONTROL_DISK_DISCARD : CONTROL_DISK_ZEROES, offset, len);
-}
-
 /* One range of a discard or of write zeroes. */
 static int erase_range(struct virtio_blk *b, uint64_t sector, uint32_t sectors)
 {
 	uint64_t offset = sector * SECTOR_BYTES, len = (uint64_t)sectors * SECTOR_BYTES;
-	struct disk_track *track = b->v.vm->disk_track;
+	bool discard = b->type == REQUEST_DISCARD;
 	struct disk_track_write w;
 	int status;
 
@@ -233,10 +260,10 @@ static int erase_range(struct virtio_blk *b, uint64_t sector, uint32_t sectors)
 		return STATUS_IOERR;
 	if (!len)
 		return STATUS_OK;
-	if (disk_track_begin(track, &w, b->index, offset, len))
+	if (fault_at("blk.write") || track_begin(b, &w, offset, len))
 		return STATUS_IOERR;
-	status = erase_bytes(b, offset, len);
-	disk_track_end(track, &w);
+	status = change(b, discard ? CONTROL_DISK_DISCARD : CONTROL_DISK_ZEROES, offset, len);
+	track_end(b, &w);
 	return status;
 }
 
@@ -421,11 +448,17 @@ static void reset(struct virtio_device *v)
 
 static int start(struct virtio_device *v)
 {
-	return blk_file_lock(&from_virtio(v)->file);
+	struct virtio_blk *b = from_virtio(v);
+
+	return b->file.fd < 0 ? -ENODEV : blk_file_lock(&b->file);
 }
 
 static void stop(struct virtio_device *v)
 {
+	struct virtio_blk *b = from_virtio(v);
+
+	if (b->defer)
+		blk_defer_cancel(b->defer);
 	disk_mirror_stop(v->vm->disk_mirror);
 }
 
@@ -434,6 +467,7 @@ static void destroy(struct virtio_device *v)
 	struct virtio_blk *b = from_virtio(v);
 
 	virtio_release(v);
+	blk_defer_close(b->defer);
 	blk_file_close(&b->file);
 	free(b);
 }
@@ -452,10 +486,29 @@ static const struct virtio_ops ops = {
 static int add_to_track(struct vm *vm, const struct vm_config_disk *disk, uint64_t bytes,
 			struct reason *why)
 {
-	int fd = open(disk->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	int err = fd < 0 ? -errno : disk_track_add(vm->disk_track, fd, bytes);
+	int fd = disk->deferred ? -1 : open(disk->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	int err = fd < 0 && !disk->deferred ? -errno : disk_track_add(vm->disk_track, fd, bytes);
 
 	return err ? reason_set(why, -err, "disk %s: %s", disk->path, strerror(-err)) : 0;
+}
+
+/* A deferred disk of a standby cannot be opened yet (the other host has it): virtio_blk_give(). */
+static int open_file(struct virtio_blk *b, const struct vm_config_disk *disk, struct reason *why)
+{
+	struct vm *vm = b->v.vm;
+	int err;
+
+	if (vm->standby && disk->deferred)
+		return blk_file_foresee(&b->file, disk->path, disk->readonly, why);
+	err = blk_file_open(&b->file, disk->path, disk->readonly, why);
+	if (err || vm->standby)
+		return err;
+	err = blk_file_lock(&b->file);
+	if (err) {
+		blk_file_close(&b->file);
+		return reason_set(why, -err, "disk %s is in use", disk->path);
+	}
+	return 0;
 }
 
 int virtio_blk_create(struct vm *vm, unsigned int index, struct reason *why)
@@ -475,24 +528,23 @@ int virtio_blk_create(struct vm *vm, unsigned int index, struct reason *why)
 	if (!b)
 		return reason_set(why, ENOMEM, "no memory for disk %s", disk->path);
 	b->index = (uint16_t)index;
-	err = blk_file_open(&b->file, disk->path, disk->readonly, why);
+	b->v.vm = vm;
+	err = open_file(b, disk, why);
 	if (err)
 		goto err_free;
-	if (!vm->standby) {
-		err = blk_file_lock(&b->file);
-		if (err) {
-			reason_set(why, -err, "disk %s is in use", disk->path);
-			goto err_close;
-		}
-	}
+	err = disk->deferred ? blk_defer_open(&b->file, &b->defer) : 0;
+	if (err)
+		goto err_close;
 	identity.features |=
 		disk->readonly ? VIRTIO_BLK_F_RO : VIRTIO_BLK_F_DISCARD | VIRTIO_BLK_F_WRITE_ZEROES;
 	err = virtio_add(&b->v, vm, &ops, &identity, why);
 	if (err)
-		goto err_close;
+		goto err_defer;
 	/* The device is in the VM's list by now, which frees it. */
 	return add_to_track(vm, disk, b->file.bytes, why);
 
+err_defer:
+	blk_defer_close(b->defer);
 err_close:
 	blk_file_close(&b->file);
 err_free:
@@ -500,15 +552,40 @@ err_free:
 	return err;
 }
 
-int virtio_blk_info(struct vm *vm, unsigned int index, struct virtio_blk_info *ret)
+static struct virtio_blk *find(struct vm *vm, unsigned int index)
 {
 	for (struct vm_device *dev = vm->devices; dev; dev = dev->next) {
-		const struct virtio_blk *b = (const struct virtio_blk *)dev;
-
-		if (dev->type != STATE_VIRTIO_BLK || dev->instance != index)
-			continue;
-		*ret = (struct virtio_blk_info){ b->file.bytes, b->file.readonly };
-		return 0;
+		if (dev->type == STATE_VIRTIO_BLK && dev->instance == index)
+			return (struct virtio_blk *)dev;
 	}
-	return -ENODEV;
+	return NULL;
+}
+
+int virtio_blk_info(struct vm *vm, unsigned int index, struct virtio_blk_info *ret)
+{
+	const struct virtio_blk *b = find(vm, index);
+
+	if (!b)
+		return -ENODEV;
+	*ret = (struct virtio_blk_info){ b->file.bytes, b->file.readonly };
+	return 0;
+}
+
+struct blk_defer *virtio_blk_defer(struct vm *vm, unsigned int index)
+{
+	const struct virtio_blk *b = find(vm, index);
+
+	return b ? b->defer : NULL;
+}
+
+int virtio_blk_give(struct vm *vm, unsigned int index, int fd, struct reason *why)
+{
+	struct virtio_blk *b = find(vm, index);
+	int err = !b || !b->defer ? -ENODEV : b->file.fd >= 0 ? -EBUSY : 0;
+
+	if (err) {
+		close(fd);
+		return reason_set(why, -err, "disk %u does not wait for a descriptor", index);
+	}
+	return blk_file_give(&b->file, fd, why);
 }

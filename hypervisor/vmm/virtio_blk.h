@@ -13,6 +13,7 @@
 
 #include "base/err.h"
 
+struct blk_defer;
 struct vm;
 
 /* Disk `index` of the VM's configuration: opens it and adds the device. A disk that is absent,
@@ -24,6 +25,10 @@ struct virtio_blk_info {
 	uint64_t bytes;
 	bool readonly;
 };
+/* The queue of a deferred disk, or NULL. */
+struct blk_defer *virtio_blk_defer(struct vm *vm, unsigned int index);
+/* The open device of a standby's deferred disk, before start(). Takes `fd`, also on failure. */
+int virtio_blk_give(struct vm *vm, unsigned int index, int fd, struct reason *why);
 /* -ENODEV: no such disk. */
 int virtio_blk_info(struct vm *vm, unsigned int index, struct virtio_blk_info *ret);
 

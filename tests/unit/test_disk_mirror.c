@@ -82,7 +82,7 @@ static int put_write(struct fixture *f, unsigned int number)
 	};
 
 	memset(data, (int)number, sizeof(data));
-	return disk_mirror_put(f->mirror, &change);
+	return disk_mirror_put(f->mirror, &change, NULL);
 }
 
 /* Takes a record and returns the number that put_write() gave it, or -1. */
@@ -120,7 +120,7 @@ static void test_records(void **state)
 
 	attach(f);
 	assert_int_equal(put_write(f, 7), 0);
-	assert_int_equal(disk_mirror_put(f->mirror, &flush), 0);
+	assert_int_equal(disk_mirror_put(f->mirror, &flush, NULL), 0);
 	assert_int_equal(eventfd_read(f->fds[1], &count), 0);
 	assert_int_equal(count, 2);
 	assert_int_equal(get_write(f), 7);
