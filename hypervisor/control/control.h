@@ -123,9 +123,9 @@ enum control_op {
 	CONTROL_TRACK_READ,
 	/* {u16 disk, u64 n, n * u64} -> {}: marks these too; durable when it returns. */
 	CONTROL_TRACK_MARK,
-	/* {u8 on, u64 limit_bytes} -> {}: changes of deferred disks wait from now on (vmm/blk_defer.h),
-	 * at most so many bytes a disk. Off: what waits is written first; the disk's error is
-	 * the reply's. */
+	/* {u8 on, u64 limit_bytes} -> {}: changes of deferred disks wait from now on, at most so
+	 * many bytes a disk (vmm/blk_defer.h). Off: what waits is written first; the disk's error
+	 * is the reply's. */
 	CONTROL_DISK_DEFER,
 	/* {u64 position} -> {u64 settled, u64 waiting_bytes, i32 error}: changes up to this position
 	 * of the mirror's ring may go to the deferred disks. The reply says up to where all have,

@@ -144,7 +144,7 @@ static int to_disk(struct virtio_blk *b, const struct disk_change *change)
 		return blk_file_zero(&b->file, change->offset, change->length);
 	default:
 		err = blk_file_discard(&b->file, change->offset, change->length);
-		/* A disk that cannot discard keeps its data, on both sides: only a hint was lost. */
+		/* A disk that cannot discard keeps its data, on both sides: a hint was lost. */
 		return err == -EOPNOTSUPP ? 1 : err;
 	}
 }

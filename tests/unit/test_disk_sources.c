@@ -178,7 +178,7 @@ static void write_everywhere(struct fixture *f, uint8_t fill)
 	};
 
 	memset(data, fill, sizeof(data));
-	assert_int_equal(disk_mirror_put(f->own, &change), 0);
+	assert_int_equal(disk_mirror_put(f->own, &change, NULL), 0);
 	assert_int_equal(source_write(f->served[0], 512, data, sizeof(data)), 0);
 	assert_int_equal(source_write(f->served[2], 1024, data, sizeof(data)), 0);
 }
@@ -224,7 +224,7 @@ static void test_not_its_disk(void **state)
 	struct disk_record r;
 
 	open_mirror(f);
-	assert_int_equal(disk_mirror_put(f->own, &change), 0);
+	assert_int_equal(disk_mirror_put(f->own, &change, NULL), 0);
 	mirror_now(f->mirror, &now);
 	assert_int_equal(mirror_next(f->mirror, &now, &r, &f->why), -EPROTO);
 	assert_non_null(strstr(f->why.text, "disk 0, which source 0 has not"));
