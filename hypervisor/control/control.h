@@ -127,9 +127,9 @@ enum control_op {
 	 * many bytes a disk (vmm/blk_defer.h). Off: what waits is written first; the disk's error
 	 * is the reply's. */
 	CONTROL_DISK_DEFER,
-	/* {u64 position} -> {u64 settled, u64 waiting_bytes, i32 error}: changes up to this position
-	 * of the mirror's ring may go to the deferred disks. The reply says up to where all have,
-	 * what waits, and which error of a disk (or 0) keeps it from going on. */
+	/* {u64 position} -> {u64 settled, u64 waiting_bytes, i32 error}: changes up to this
+	 * position of the mirror's ring may go to the deferred disks. The reply says up to where
+	 * all have, what waits, and which error of a disk (or 0) keeps it from going on. */
 	CONTROL_DISK_SETTLE,
 	/* {u16 disk} -> {}, with the open device of a standby's deferred disk. */
 	CONTROL_DISK_GIVE,
