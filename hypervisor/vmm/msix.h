@@ -5,6 +5,12 @@
  *
  * A vector is delivered when neither it nor the whole function is masked; otherwise it
  * is pending, and delivered as soon as the last mask goes.
+ *
+ * Delivered by KVM_SIGNAL_MSI, not by an irqfd: the table is read at each interrupt, so no
+ * routing has to follow a guest that rewrites it; the interrupt is in the LAPIC on return, so
+ * it is in the next checkpoint, where an irqfd may leave it to a kernel worker (vm.h); and it
+ * costs no more: one system call each, 1.1 to 1.4 us against 1.4 to 1.7 us where it was
+ * measured. An irqfd pays only where something else than this process raises it.
  */
 #ifndef POLLUX_VMM_MSIX_H
 #define POLLUX_VMM_MSIX_H

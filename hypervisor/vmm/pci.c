@@ -30,6 +30,12 @@
 #define REG_INT_LINE   0x3cu
 #define REG_CAPS       0x40u
 
+/* In a window's capability. */
+#define WINDOW_BAR    4u
+#define WINDOW_OFFSET 8u
+#define WINDOW_LENGTH 12u
+#define WINDOW_DATA   16u
+
 #define COMMAND_MEMORY	    0x0002u
 #define COMMAND_WRITABLE    0x0406u /* memory, bus master, INTx disable */
 #define STATUS_CAPABILITIES 0x0010u
@@ -138,14 +144,21 @@ bool pci_mmio(struct vm *vm, uint64_t gpa, void *data, unsigned int len, bool wr
 
 /* --- configuration space ----------------------------------------------------------------- */
 
+/* Bus 0, function 0; everything else is empty. */
+static struct pci_device *decode(const struct pci_bus *bus, uint32_t address)
+{
+	if (!(address & ADDRESS_ENABLE) || address & 0x00ff0700)
+		return NULL;
+	return bus->slot[address >> 11 & 31];
+}
+
 static uint32_t config_read(struct pci_bus *bus, uint32_t address, unsigned int len)
 {
-	struct pci_device *dev = bus->slot[address >> 11 & 31];
+	struct pci_device *dev = decode(bus, address);
 	unsigned int reg = address & 0xff;
 	uint32_t value = 0;
 
-	/* Bus 0, function 0; everything else is empty. */
-	if (!(address & ADDRESS_ENABLE) || address & 0x00ff0700 || !dev)
+	if (!dev)
 		return UINT32_MAX;
 	for (unsigned int i = 0; i < len; i++)
 		value |= (uint32_t)dev->config[(reg + i) & 0xff] << (i * 8);
@@ -154,10 +167,10 @@ static uint32_t config_read(struct pci_bus *bus, uint32_t address, unsigned int 
 
 static void config_write(struct pci_bus *bus, uint32_t address, unsigned int len, uint32_t value)
 {
-	struct pci_device *dev = bus->slot[address >> 11 & 31];
+	struct pci_device *dev = decode(bus, address);
 	unsigned int reg = address & 0xff;
 
-	if (!(address & ADDRESS_ENABLE) || address & 0x00ff0700 || !dev)
+	if (!dev)
 		return;
 	for (unsigned int i = 0; i < len; i++) {
 		unsigned int at = (reg + i) & 0xff;
@@ -169,16 +182,79 @@ static void config_write(struct pci_bus *bus, uint32_t address, unsigned int len
 	msix_update(dev);
 }
 
+/* An access through a window: what of the BAR it means, and where its data lies. */
+struct window {
+	struct pci_device *dev;
+	uint32_t offset;
+	unsigned int len;
+	uint8_t *data;
+};
+
+/* Bus lock held. False: not a window's data, or it does not point at anything (P4: as in
+ * pci_mmio(); aligned, it does not cross into the MSI-X table either). */
+static bool find_window(const struct pci_bus *bus, uint32_t address, struct window *ret)
+{
+	struct pci_device *dev = decode(bus, address);
+	uint8_t *cap;
+
+	if (!dev || !dev->window_capability ||
+	    (address & 0xfc) != dev->window_capability + WINDOW_DATA)
+		return false;
+	cap = dev->config + dev->window_capability;
+	*ret = (struct window){ .dev = dev,
+				.offset = get32(cap + WINDOW_OFFSET),
+				.len = get32(cap + WINDOW_LENGTH),
+				.data = cap + WINDOW_DATA };
+	return cap[WINDOW_BAR] == 0 && (ret->len == 1 || ret->len == 2 || ret->len == 4) &&
+	       ret->offset % ret->len == 0 && ret->offset < PCI_BAR_BYTES;
+}
+
+static uint32_t data_read(struct pci_bus *bus, uint16_t port, unsigned int len)
+{
+	uint32_t address, value;
+	struct window window;
+	uint8_t data[4];
+
+	pthread_mutex_lock(&bus->lock);
+	address = (bus->address & ~3u) | (port & 3u);
+	if (find_window(bus, address, &window)) {
+		pthread_mutex_unlock(&bus->lock);
+		access_bar(window.dev, window.offset, data, window.len, false);
+		pthread_mutex_lock(&bus->lock);
+		memcpy(window.data, data, window.len);
+	}
+	value = config_read(bus, address, len);
+	pthread_mutex_unlock(&bus->lock);
+	return value;
+}
+
+static void data_write(struct pci_bus *bus, uint16_t port, unsigned int len, uint32_t value)
+{
+	struct window window;
+	uint32_t address;
+	uint8_t data[4];
+	bool hit;
+
+	pthread_mutex_lock(&bus->lock);
+	address = (bus->address & ~3u) | (port & 3u);
+	config_write(bus, address, len, value);
+	hit = find_window(bus, address, &window);
+	if (hit)
+		memcpy(data, window.data, window.len);
+	pthread_mutex_unlock(&bus->lock);
+	if (hit)
+		access_bar(window.dev, window.offset, data, window.len, true);
+}
+
 static uint32_t port_read(void *context, uint16_t port, unsigned int len)
 {
 	struct pci_bus *bus = context;
 	uint32_t value;
 
-	pthread_mutex_lock(&bus->lock);
 	if (port >= PORT_DATA)
-		value = config_read(bus, (bus->address & ~3u) | (port & 3u), len);
-	else
-		value = bus->address >> ((port & 3) * 8);
+		return data_read(bus, port, len);
+	pthread_mutex_lock(&bus->lock);
+	value = bus->address >> ((port & 3) * 8);
 	pthread_mutex_unlock(&bus->lock);
 	return value;
 }
@@ -187,14 +263,15 @@ static void port_write(void *context, uint16_t port, unsigned int len, uint32_t 
 {
 	struct pci_bus *bus = context;
 
-	pthread_mutex_lock(&bus->lock);
 	if (port >= PORT_DATA)
-		config_write(bus, (bus->address & ~3u) | (port & 3u), len, value);
-	else if (port == PORT_ADDRESS && len == 4)
-		bus->address = value;
-	pthread_mutex_unlock(&bus->lock);
-	if (port == POWER_RESET_PORT && len == 1)
+		data_write(bus, port, len, value);
+	else if (port == POWER_RESET_PORT && len == 1)
 		power_reset_write(bus->vm, (uint8_t)value);
+	else if (port == PORT_ADDRESS && len == 4) {
+		pthread_mutex_lock(&bus->lock);
+		bus->address = value;
+		pthread_mutex_unlock(&bus->lock);
+	}
 }
 
 /* --- building ---------------------------------------------------------------------------- */
@@ -238,6 +315,16 @@ int pci_add_capability(struct pci_device *dev, uint8_t id, const void *body, uin
 	dev->next_capability = (uint8_t)MIN((at + 2 + len + 3) & ~3u, PCI_CONFIG_BYTES - 1u);
 	memcpy(dev->power_on, dev->config, sizeof(dev->power_on));
 	return (int)at;
+}
+
+void pci_set_window(struct pci_device *dev, uint8_t capability)
+{
+	assert(capability % 4 == 0);
+	dev->window_capability = capability;
+	dev->writable[capability + WINDOW_BAR] = 0xff;
+	put32(dev->writable + capability + WINDOW_OFFSET, UINT32_MAX);
+	put32(dev->writable + capability + WINDOW_LENGTH, UINT32_MAX);
+	put32(dev->writable + capability + WINDOW_DATA, UINT32_MAX);
 }
 
 int pci_add_device(struct vm *vm, struct pci_device *dev, const struct pci_ids *ids,

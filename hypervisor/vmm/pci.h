@@ -46,6 +46,7 @@ struct pci_device {
 	uint8_t writable[PCI_CONFIG_BYTES]; /* mask of bits the guest may write */
 	uint8_t next_capability;	    /* offset of the next free capability byte */
 	uint8_t msix_capability;	    /* its offset, 0: none */
+	uint8_t window_capability;	    /* likewise */
 	uint16_t nr_vectors;
 	struct pci_msix_entry {
 		uint64_t address;
@@ -69,6 +70,10 @@ int pci_add_device(struct vm *vm, struct pci_device *dev, const struct pci_ids *
 		   uint16_t nr_vectors);
 /* Appends a capability; returns its offset in configuration space or -ENOSPC. */
 int pci_add_capability(struct pci_device *dev, uint8_t id, const void *body, uint8_t len);
+/* Makes a capability laid out as struct virtio_pci_cfg_cap (virtio 1.2, 4.1.4.9) a window: an
+ * access to its last four bytes is one to BAR 0, at the offset and of the length that the
+ * guest has written into it. So a driver that cannot map the BAR reaches it. */
+void pci_set_window(struct pci_device *dev, uint8_t capability);
 /* Raises MSI-X vector `v`, or makes it pending when masked; on return it is in the LAPIC or in
  * the PBA (vm.h says why that matters). Any thread, inside the gate or on a vCPU thread. A
  * vector that does not exist is ignored. */

@@ -19,7 +19,13 @@
 #define CONFIG_CHANGE_ISR     2u
 
 /* cfg_type of a virtio capability, 4.1.4. */
-enum { CAPABILITY_COMMON = 1, CAPABILITY_NOTIFY, CAPABILITY_ISR, CAPABILITY_DEVICE };
+enum {
+	CAPABILITY_COMMON = 1,
+	CAPABILITY_NOTIFY,
+	CAPABILITY_ISR,
+	CAPABILITY_DEVICE,
+	CAPABILITY_WINDOW,
+};
 
 #define container_of(p, type, member) ((type *)(void *)((char *)(p)-offsetof(type, member)))
 
@@ -395,12 +401,13 @@ static const struct vm_device_ops device_ops = {
 	.destroy = virtio_destroy,
 };
 
-/* 4.1.4: {cap_len, cfg_type, bar, id, padding, offset, length}, for NOTIFY a multiplier. */
+/* 4.1.4: {cap_len, cfg_type, bar, id, padding, offset, length}, for NOTIFY a multiplier, for
+ * WINDOW the data. */
 static int add_capability(struct pci_device *pci, uint8_t type, uint32_t offset, uint32_t length)
 {
 	uint8_t body[18] = { 0 };
 	struct cursor c = cursor_over(body, sizeof(body));
-	uint8_t len = type == CAPABILITY_NOTIFY ? 18 : 14;
+	uint8_t len = type == CAPABILITY_NOTIFY || type == CAPABILITY_WINDOW ? 18 : 14;
 	int at;
 
 	cursor_put_u8(&c, len + 2);
@@ -408,9 +415,11 @@ static int add_capability(struct pci_device *pci, uint8_t type, uint32_t offset,
 	cursor_put_u32(&c, 0); /* BAR 0 */
 	cursor_put_u32(&c, offset);
 	cursor_put_u32(&c, length);
-	cursor_put_u32(&c, VIRTIO_NOTIFY_STEP);
+	cursor_put_u32(&c, type == CAPABILITY_NOTIFY ? VIRTIO_NOTIFY_STEP : 0);
 	assert(cursor_done(&c));
 	at = pci_add_capability(pci, PCI_CAPABILITY_VENDOR, body, len);
+	if (at > 0 && type == CAPABILITY_WINDOW)
+		pci_set_window(pci, (uint8_t)at);
 	return at < 0 ? at : 0;
 }
 
@@ -439,6 +448,8 @@ static int add_to_bus(struct virtio_device *v, const struct virtio_identity *ide
 	if (!err)
 		err = add_capability(&v->pci, CAPABILITY_DEVICE, VIRTIO_BAR_DEVICE,
 				     VIRTIO_CONFIG_BYTES);
+	if (!err)
+		err = add_capability(&v->pci, CAPABILITY_WINDOW, 0, 0);
 	return err;
 }
 

@@ -95,6 +95,14 @@ static void cfg_write(struct fixture *f, unsigned int reg, unsigned int len, uin
 	io_write(f->vm.io, (uint16_t)(DATA + (reg & 3)), len, v);
 }
 
+#define CAP 0x4c /* after MSI-X */
+
+static void point_window(struct fixture *f, uint32_t offset, uint32_t len)
+{
+	cfg_write(f, CAP + 8, 4, offset);
+	cfg_write(f, CAP + 12, 4, len);
+}
+
 static uint64_t mmio(struct fixture *f, uint64_t offset, unsigned int len)
 {
 	uint64_t v = 0;
@@ -250,12 +258,56 @@ static void test_state(void **state)
 	assert_false(load(f, data, len));
 }
 
+/* virtio 1.2, 4.1.4.9: the BAR through configuration space, memory decoding on or off. */
+static void test_window(void **state)
+{
+	static const uint8_t body[18] = { 20, 5 };
+	struct fixture *f = *state;
+	unsigned int accesses;
+
+	assert_int_equal(pci_add_capability(&f->dev, 0x09, body, sizeof(body)), CAP);
+	pci_set_window(&f->dev, CAP);
+	cfg_write(f, 4, 2, 0);
+	point_window(f, 0x104, 4);
+	assert_int_equal(cfg_read(f, 1, CAP + 16, 4), 0x55667788);
+	assert_int_equal(f->offset, 0x104);
+	assert_int_equal(f->len, 4);
+	point_window(f, 0x2006, 2);
+	cfg_write(f, CAP + 16, 2, 0xabcd);
+	assert_int_equal(f->written, 0xabcd);
+	assert_int_equal(f->offset, 0x2006);
+	assert_int_equal(f->len, 2);
+	/* The MSI-X table is in the BAR as well. */
+	point_window(f, TABLE + 8, 4);
+	cfg_write(f, CAP + 16, 4, 0x4321);
+	point_window(f, 0, 1);
+	point_window(f, TABLE + 8, 4);
+	assert_int_equal(cfg_read(f, 1, CAP + 16, 4), 0x4321);
+	/* P4: what points nowhere does nothing: wrong length, alignment, place, BAR. */
+	accesses = f->accesses;
+	point_window(f, 0x104, 3);
+	cfg_write(f, CAP + 16, 4, 1);
+	point_window(f, 0x104, 0x80000004);
+	cfg_write(f, CAP + 16, 4, 1);
+	point_window(f, 0x102, 4);
+	cfg_write(f, CAP + 16, 4, 1);
+	point_window(f, PCI_BAR_BYTES, 4);
+	cfg_write(f, CAP + 16, 4, 1);
+	point_window(f, 0xfffffffc, 4);
+	cfg_read(f, 1, CAP + 16, 4);
+	point_window(f, 0x104, 4);
+	cfg_write(f, CAP + 4, 1, 1);
+	cfg_write(f, CAP + 16, 4, 1);
+	assert_int_equal(f->accesses, accesses);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_config, open_bus, close_bus),
 		cmocka_unit_test_setup_teardown(test_bar, open_bus, close_bus),
 		cmocka_unit_test_setup_teardown(test_accesses, open_bus, close_bus),
+		cmocka_unit_test_setup_teardown(test_window, open_bus, close_bus),
 		cmocka_unit_test_setup_teardown(test_msix, open_bus, close_bus),
 		cmocka_unit_test_setup_teardown(test_state, open_bus, close_bus),
 	};
