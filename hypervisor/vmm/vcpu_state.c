@@ -107,10 +107,7 @@ static int all_msrs(int vcpu_fd, unsigned long request, struct vcpu_msrs *msrs)
 	return (uint32_t)done == msrs->header.nmsrs ? 0 : -EIO;
 }
 
-/*
- * The processor's run state comes first: to find it KVM may work off an INIT or SIPI that
- * is waiting, which changes registers.
- */
+/* The two that change registers come first (vcpu_state.h). */
 int vcpu_state_take(int vcpu_fd, struct vcpu_saved *saved)
 {
 	int err;

@@ -40,7 +40,13 @@ struct vcpu_saved {
  * `ret->msrs` then holds their indices, in the order in which they are loaded. -E2BIG: there
  * may be more than VCPU_MAX_MSRS. */
 int vcpu_state_open(int kvm_fd, int vcpu_fd, struct vcpu_saved *ret);
-/* The processor does not run, and nothing that it began is unfinished (vcpu.h). */
+/*
+ * The processor does not run, and nothing that it began is unfinished (vcpu.h). On any thread:
+ * KVM loads the processor where it is asked. Of these calls two do more than read, and
+ * neither shows to the guest, which may run on: KVM_GET_MP_STATE works off an INIT or SIPI
+ * that waits, KVM_GET_VCPU_EVENTS an NMI, and it puts a pending exception's address into
+ * CR2 or DR6, where the guest will look for it; so both come before the registers.
+ */
 int vcpu_state_take(int vcpu_fd, struct vcpu_saved *saved);
 int vcpu_state_give(int vcpu_fd, struct vcpu_saved *saved);
 /* Both ways. Loading: `saved` knows the MSRs of this host, an unknown one is bad. */

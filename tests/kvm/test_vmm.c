@@ -57,6 +57,24 @@ static const uint8_t faulting[] = {
 	0x31, 0xc9, 0xf7, 0xf1,			  /* xor ecx, ecx; div ecx */
 };
 
+/* Says the next of 16 letters, writes a number into a port and into a register of a BAR, reads
+ * both back, counts; the word behind the counter is set when one of them is another. */
+static const uint8_t accessing[] = {
+	0x31, 0xdb,					/* xor ebx, ebx */
+	0x43, 0x88, 0xd8, 0x24, 0x0f, 0x04, 'a',	/* again: inc ebx; al = bl % 16 + 'a' */
+	0xba, 0xf8, 0x03, 0x00, 0x00, 0xee,		/* mov edx, 0x3f8; out dx, al */
+	0xb9, 0x32, 0x00, 0x00, 0x00, 0xe2, 0xfe,	/* mov ecx, 50; loop */
+	0xba, 0xf8, 0x0c, 0x00, 0x00, 0x89, 0xd8,	/* mov edx, 0xcf8; mov eax, ebx */
+	0xef, 0x31, 0xc0, 0xed,				/* out dx, eax; xor eax, eax; in eax, dx */
+	0x39, 0xd8, 0x75, 0x1a,				/* cmp eax, ebx; jne bad */
+	0x66, 0x89, 0x1d, 0x16, 0x80, 0x00, 0xe0,	/* mov [0xe0008016], bx: queue_select */
+	0x66, 0xa1, 0x16, 0x80, 0x00, 0xe0,		/* mov ax, [0xe0008016] */
+	0x66, 0x39, 0xd8, 0x75, 0x08,			/* cmp ax, bx; jne bad */
+	0xff, 0x05, 0x00, 0x00, 0x20, 0x00, 0xeb, 0xc3, /* inc dword [COUNTER]; jmp again */
+	0x83, 0x0d, 0x04, 0x00, 0x20, 0x00, 0x01,	/* bad: or dword [COUNTER + 4], 1 */
+	0xf4, 0xeb, 0xfd,				/* hlt; jmp */
+};
+
 struct running {
 	pid_t pid;
 	char run_dir[64];
@@ -84,7 +102,7 @@ static void write_file(const char *name, const void *data, size_t len)
 
 static const char *read_file(const char *name)
 {
-	static char text[4096];
+	static char text[1 << 20];
 	char path[96];
 	ssize_t n;
 	int fd;
@@ -363,6 +381,62 @@ static void test_pause(void **state)
 	destroy(&r, &c);
 }
 
+/* The letters of a VM that has ended go on where those of the one before stopped. */
+static void check_letters(const struct running *r, char *next)
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), "%s/serial.log", r->run_dir + strlen(dir) + 1);
+	for (const char *c = read_file(name); *c; c++) {
+		if (*c != *next)
+			fail_msg("%s: '%c' instead of '%c'", name, *c, *next);
+		*next = *next == 'p' ? 'a' : (char)(*next + 1);
+	}
+}
+
+/*
+ * A guest that does nothing but port and MMIO accesses is stopped amid them, its state taken,
+ * and it goes on, or another one goes on from that state: no access is lost, done twice, or
+ * answered with what was not there.
+ */
+static void test_move_in_io(void **state)
+{
+	struct client from, to;
+	struct running a, b;
+	char next = 'b';
+
+	(void)state;
+	write_kernel(accessing, sizeof(accessing));
+	write_config(64, "kernel", 2);
+	a = start(20, false);
+	connect_to(&a, &from);
+	for (unsigned int hop = 0; hop < 20; hop++) {
+		size_t len;
+
+		wait_count(&from, counter(&from) + 10);
+		for (unsigned int i = 0; i < 20; i++) {
+			assert_int_equal(control_simple(from.control, CONTROL_PAUSE), 0);
+			get_context(&from);
+			assert_int_equal(control_simple(from.control, CONTROL_UNPAUSE), 0);
+		}
+		b = start(21 + hop, true);
+		connect_to(&b, &to);
+		assert_int_equal(control_simple(from.control, CONTROL_PAUSE), 0);
+		len = get_context(&from);
+		memcpy(to.context, from.context, len);
+		memcpy((void *)(uintptr_t)to.memory, (void *)(uintptr_t)from.memory, 64u << 20);
+		destroy(&a, &from);
+		check_letters(&a, &next);
+		assert_int_equal(set_context(&to, len), 0);
+		assert_int_equal(control_simple(to.control, CONTROL_UNPAUSE), 0);
+		wait_count(&to, counter(&to) + 10);
+		assert_int_equal(to.memory[COUNTER / 4 + 1], 0);
+		a = b;
+		from = to;
+	}
+	destroy(&a, &from);
+}
+
 static int raw_connect(const struct running *r)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -506,8 +580,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_boot_and_poweroff), cmocka_unit_test(test_reboot_in_place),
 		cmocka_unit_test(test_triple_fault),	  cmocka_unit_test(test_pause),
-		cmocka_unit_test(test_hostile_requests),  cmocka_unit_test(test_damaged_state),
-		cmocka_unit_test(test_bad_input),
+		cmocka_unit_test(test_move_in_io),	  cmocka_unit_test(test_hostile_requests),
+		cmocka_unit_test(test_damaged_state),	  cmocka_unit_test(test_bad_input),
 	};
 
 	if (access("/dev/kvm", R_OK | W_OK))
