@@ -5,6 +5,7 @@
 OBJECTS_test_ipc := base/ipc
 OBJECTS_test_conf := tools/common/conf tools/common/text tools/common/json base/err
 LIBS_test_conf := $(shell $(PKG_CONFIG) --libs json-c inih 2>/dev/null)
+OBJECTS_test_kept := tools/daemon/kept base/cursor base/err
 OBJECTS_test_text := tools/common/text tools/common/json base/err
 LIBS_test_text := $(shell $(PKG_CONFIG) --libs json-c 2>/dev/null)
 OBJECTS_test_vmfile := tools/common/vmfile tools/common/vmfile_scan tools/common/vmfile_device \

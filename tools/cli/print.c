@@ -137,6 +137,7 @@ static void print_engine(struct json_object *vm)
 	struct json_object *moved = json_member(vm, "switchover");
 	struct json_object *lag = json_member(vm, "lag_ns");
 	struct json_object *pages = json_member(vm, "dirty_pages");
+	struct json_object *kept = json_member(vm, "memory_kept");
 
 	row("peer", "%s", json_text(vm, "peer", "-"));
 	row("role", "%s, %s", json_text(vm, "role", "-"), json_text(vm, "state", "state unknown"));
@@ -158,6 +159,9 @@ static void print_engine(struct json_object *vm)
 		    number_cell(pages, "max").text);
 	print_traffic(vm);
 	print_copy(vm);
+	if (kept)
+		row("kept", "%s pages (%s) of the last copy were there before it",
+		    number_cell(kept, "pages").text, size_cell(kept, "bytes").text);
 	if (moved)
 		row("switchover", "the VM stood still for %s to %s",
 		    duration_cell(moved, "pause_min_ns").text,
