@@ -271,6 +271,8 @@ static int ask(struct sender *s)
 		if (!r)
 			r = transport_flush(s->config.bulk, clock_now_ns() + PROTO_SEND_NS,
 					    &s->why);
+		if (!r)
+			r = is_stopping(s) ? -ECANCELED : drain_open(s);
 	}
 	return r;
 }

@@ -328,6 +328,8 @@ static void end(struct daemon *d, struct vm *vm, bool keep)
 	/* Whoever can still write to it would write into the next standby. */
 	if (keep && !process_alive(&vm->vmm) && !process_alive(&engine))
 		kept_put(d, vm);
+	else
+		kept_drop(d, vm->name);
 	memory = take_fd(&vm->memory_fd);
 	daemon_lock(d);
 	vm->gone = true;
