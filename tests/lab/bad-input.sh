@@ -57,12 +57,12 @@ vm_file()
 
 say "VM files"
 vm_file unknown '3iflavour = "sweet"'
-refuses "unknown key" "1|3" ':3: .*flavour|line 3.*flavour' a pollux vm create /run/unknown.cfg
+refuses "unknown key" 3 ':3: .*flavour|line 3.*flavour' a pollux vm create /run/unknown.cfg
 vm_file nokernel 's,/srv/guest/vmlinuz,/srv/guest/nothing,'
-refuses "missing kernel" "1|3" '/srv/guest/nothing' a pollux vm create /run/nokernel.cfg
+refuses "missing kernel" 3 '/srv/guest/nothing' a pollux vm create /run/nokernel.cfg
 vm_file nodisk 's,/var/lib/pollux/redis.img,/var/lib/pollux/nothing.img,'
-refuses "absent disk" "1|3" '/var/lib/pollux/nothing.img' a pollux vm create /run/nodisk.cfg
-refuses "no VM file" "1|3" '/run/nowhere.cfg' a pollux vm create /run/nowhere.cfg
+refuses "absent disk" 3 '/var/lib/pollux/nothing.img' a pollux vm create /run/nodisk.cfg
+refuses "no VM file" 3 '/run/nowhere.cfg' a pollux vm create /run/nowhere.cfg
 [ "$(on a pollux vm list --format json | jq '.vms | length')" = 0 ] &&
 	ok "nothing is left of them" || bad "nothing is left of them" "$(on a pollux vm list)"
 

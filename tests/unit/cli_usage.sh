@@ -30,15 +30,15 @@ make_vm db
 expect 5 "no daemon" on a vm create "$T/db.cfg"
 
 # VM files are judged before anybody is asked.
-expect 1 "no.cfg: No such file" on a vm create "$T/no.cfg"
+expect 3 "no.cfg: No such file" on a vm create "$T/no.cfg"
 sed -i 's/memory/memroy/' "$T/db.cfg"
-expect 1 "db.cfg:3: unknown key \"memroy\"" on a vm create "$T/db.cfg"
+expect 3 "db.cfg:3: unknown key \"memroy\"" on a vm create "$T/db.cfg"
 make_vm db
 rm "$T/kernel"
-expect 1 "kernel $T/kernel: No such file" on a vm create "$T/db.cfg"
+expect 3 "kernel $T/kernel: No such file" on a vm create "$T/db.cfg"
 make_vm db
 rm "$T/db.img"
-expect 1 "disk $T/db.img: No such file" on a vm create "$T/db.cfg"
+expect 3 "disk $T/db.img: No such file" on a vm create "$T/db.cfg"
 make_vm db
 
 # polluxd itself: a bad configuration is named with its line.

@@ -20,6 +20,9 @@ expect 3 "2097152 bytes, the primary's has 1048576" on a protect db b
 expect 0 "never asked for" on a status db
 expect 6 "still" on a wait db --for=protected --timeout=300ms
 truncate -s 1M "$T/db.img"
+mv "$T/kernel" "$T/kernel.away"
+expect 3 "kernel $T/kernel: No such file" on a protect db b
+mv "$T/kernel.away" "$T/kernel"
 expect 0 "begins" on a protect db b
 expect 0 "protected" on a wait db --for=protected --timeout=10s
 expect 0 "standby" on b vm list
@@ -98,6 +101,26 @@ expect 3 "already protected to b" on a reprotect db
 kill -USR1 "$(pid_in "$(echo "$T"/a/run/vm/*/vm.json)")"
 until_says 10 "vm.restarted" on a events
 expect 0 "protected" on a wait db --for=protected --timeout=10s
+# A switchover: only from the primary, within its time, and then the VM is the other host's.
+expect 3 "VM db runs on a: pollux switchover db there" on b switchover db
+expect 2 "not between 100ms and 60s" on a switchover db --timeout=61s
+expect 6 "nothing has changed" on a switchover db --timeout=500ms
+expect 0 "protected" on a wait db --for=protected --timeout=1s
+expect 0 "the other host from now on" on a switchover db
+kill -9 "$(pid_in "$T/a/run/ha/db.run")" "$(pid_in "$(echo "$T"/a/run/vm/*/vm.json)")"
+until_says 10 "stopped: generation" on a vm list
+expect 0 "runs elsewhere" on a status db
+kill "$(pid_in "$T/b/run/ha/db.run")"
+until_says 10 "no VMs" on b vm list
+
+# The operator's word: above what anybody can have who took over from what is known here.
+old=$(on a status db --format json | grep -o '"generation": *[0-9]*' | grep -o '[0-9]*$')
+expect 7 "may run there" on a vm create "$T/db.cfg"
+expect 0 "runs" on a vm create "$T/db.cfg" --force --reason "b is off"
+expect 0 "begins" on a protect db b
+expect 0 "protected" on a wait db --for=protected --timeout=10s
+new=$(on a status db --format json | grep -o '"generation": *[0-9]*' | grep -o '[0-9]*$')
+[ "$new" -gt $((old + 1)) ] || fail "generation $old -> $new by force"
 stop a
 stop b
 echo done

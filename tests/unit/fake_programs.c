@@ -283,8 +283,9 @@ static struct json_object *make_status(void)
 	pthread_mutex_lock(&ha.lock);
 	json_add_string(status, "role", ha.role);
 	json_add_string(status, "state",
-			ha.s.side == ROLE_PRIMARY && strcmp(ha.word, "protected") ? "solo"
-										  : ha.role);
+			ha.s.side != ROLE_PRIMARY      ? ha.role
+			: strcmp(ha.word, "protected") ? "solo"
+						       : "protected");
 	json_add_string(status, "word", ha.word);
 	json_add_bool(status, "protected", !strcmp(ha.word, "protected"));
 	pthread_mutex_unlock(&ha.lock);
@@ -331,6 +332,9 @@ static struct json_object *answer_ha(struct json_object *request)
 		return o;
 	}
 	json_add_bool(o, "ok", true);
+	/* A backup that has less than a second is too slow. */
+	if (!strcmp(verb, "switchover") && json_number(request, "timeout_ns", 0) >= NS_PER_S)
+		persist(RECORD_STOPPED, ha.rec.generation);
 	if (!strcmp(verb, "unprotect")) {
 		persist(RECORD_ACTIVE, ha.rec.generation + 1);
 		ha.ends = true;

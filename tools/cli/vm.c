@@ -21,7 +21,7 @@ int cli_vm_create(const struct cli *cli)
 	int r = vmfile_read(cli->args[0], &config, &why);
 
 	if (r < 0)
-		return cli_fail(CLI_FAILED, "%s", why.text);
+		return cli_fail(CLI_REFUSED, "%s", why.text);
 	request = forced(cli, cli_request("vm.create", NULL));
 	json_add(request, "config", config);
 	r = cli_ask(request, &reply);

@@ -202,8 +202,13 @@ char *metrics_text(struct json_object *status)
 		const struct family *f = &families[i];
 
 		fprintf(to, "# HELP %s %s\n# TYPE %s %s\n", f->name, f->help, f->name, f->type);
-		for (size_t k = 0; k < n; k++)
-			put_vm(to, f, json_object_array_get_idx(vms, k));
+		for (size_t k = 0; k < n; k++) {
+			struct json_object *vm = json_object_array_get_idx(vms, k);
+
+			/* One that only was here is the other host's to report. */
+			if (json_member(vm, "domid"))
+				put_vm(to, f, vm);
+		}
 	}
 	if (fclose(to) != 0) {
 		free(text);

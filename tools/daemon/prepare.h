@@ -8,7 +8,8 @@
  * P3 is decided here as much as in ha/role.c: what the record says, and what the old standby
  * says, comes before anything is made. The codes:
  *	active			the VM runs here at a generation that is not below the asked one
- *	unknown-peer, bad-request, busy, exists, in-use, wrong-size, no-folder, no-space, no-memory
+ *	unknown-peer, bad-request, busy, exists, in-use, wrong-size, no-folder, no-space, no-memory,
+ *	no-kernel
  *	failed			pollux-vmm or pollux-ha did not start
  */
 #ifndef POLLUX_DAEMON_PREPARE_H

@@ -123,11 +123,27 @@ static bool is_named(struct json_object *request, const char *path)
 	return false;
 }
 
+/* A takeover does not need it; the first reboot after it does, and would end the VM. */
+static const char *check_boot(struct json_object *request, const char *key, struct reason *why)
+{
+	const char *path = json_text(json_member(request, "config"), key, NULL);
+
+	if (!path || access(path, R_OK) == 0)
+		return NULL;
+	reason_set(why, errno, "%s %s: %s; the VM could not reboot here", key, path,
+		   strerror(errno));
+	return "no-kernel";
+}
+
 const char *prepare_check_room(struct daemon *d, struct json_object *request, struct reason *why)
 {
 	const char *code = check_memory(d, request, why);
 	struct json_object *disks;
 
+	if (!code)
+		code = check_boot(request, "kernel", why);
+	if (!code)
+		code = check_boot(request, "ramdisk", why);
 	if (code)
 		return code;
 	if (json_get_array(request, "disks", &disks, why) < 0)

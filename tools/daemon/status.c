@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tools/daemon/status.h"
 
+#include <dirent.h>
 #include <inttypes.h>
 #include <stdio.h>
 
 #include "base/clock.h"
+#include "ha/record.h"
 #include "tools/common/json.h"
+#include "tools/common/text.h"
+#include "tools/daemon/paths.h"
 #include "tools/daemon/vm.h"
 #include "tools/daemon/watch.h"
 
@@ -147,6 +151,67 @@ static struct json_object *make_one(const struct vm *vm, uint64_t now)
 	return o;
 }
 
+/* A VM that this host has a record of and no process: it ran here, and by what the record says
+ * it now runs, or may run, elsewhere. Who looks for it finds out where. */
+static struct json_object *make_former(const char *name, const struct record *rec)
+{
+	struct json_object *o = json_object_new_object();
+	bool stopped = rec->role == RECORD_STOPPED;
+	char reason[160], word[200];
+
+	if (stopped)
+		snprintf(reason, sizeof(reason), "stopped: generation %" PRIu64 " runs elsewhere",
+			 rec->generation);
+	else
+		snprintf(reason, sizeof(reason),
+			 "stopped: it was protected to %s, which may run it", rec->peer);
+	snprintf(word, sizeof(word), "not protected: %s", reason);
+	json_add_string(o, "name", name);
+	json_add_null(o, "uuid");
+	json_add_null(o, "domid");
+	json_add_string(o, "vm_state", "stopped");
+	json_add_null(o, "memory_bytes");
+	json_add_null(o, "vcpus");
+	json_add_string(o, "word", word);
+	json_add_bool(o, "protected", false);
+	json_add_string(o, "reason", reason);
+	json_add_string(o, "role", "stopped");
+	json_add_null(o, "state");
+	json_add_string(o, "peer", rec->peer[0] ? rec->peer : NULL);
+	for (size_t i = 0; i < ARRAY_SIZE(passed_on); i++)
+		json_add_null(o, passed_on[i]);
+	json_add_u64(o, "generation", rec->generation);
+	json_add_null(o, "status_age_ns");
+	return o;
+}
+
+/* All of them, or that of one name; not those that are in the table. */
+static bool add_former(struct daemon *d, const char *name, struct json_object *vms)
+{
+	DIR *list = opendir(d->conf.state_dir);
+	bool found = false, present;
+	struct dirent *e;
+	struct record rec;
+
+	while (list && (e = readdir(list))) {
+		if (text_check_name("vm", e->d_name, NULL) < 0 ||
+		    (name && strcmp(name, e->d_name)) ||
+		    record_read(path_state_dir(&d->conf, e->d_name).text, &rec, NULL) < 0 ||
+		    (rec.role != RECORD_STOPPED && rec.role != RECORD_PRIMARY))
+			continue;
+		daemon_lock(d);
+		present = vm_find(d, e->d_name);
+		daemon_unlock(d);
+		if (present)
+			continue;
+		json_object_array_add(vms, make_former(e->d_name, &rec));
+		found = true;
+	}
+	if (list)
+		closedir(list);
+	return found;
+}
+
 static struct json_object *make_top(struct daemon *d)
 {
 	struct json_object *o = json_object_new_object();
@@ -174,6 +239,8 @@ struct json_object *status_make(struct daemon *d, const char *name)
 		found = true;
 	}
 	daemon_unlock(d);
+	if (!name || !found)
+		found |= add_former(d, name, vms);
 	json_add(top, "vms", vms);
 	if (found)
 		return top;

@@ -71,6 +71,23 @@ static bool disks_lag(struct daemon *d, const char *name, struct verb_reply *rep
 	return true;
 }
 
+/* As ha/role.c has it for unprotect --force: above what a takeover from the generation that this
+ * host knows would be. Whoever does run it stops when the two meet. */
+static int own_by_force(struct daemon *d, const char *name, struct reason *why)
+{
+	struct path dir = path_state_dir(&d->conf, name);
+	struct record rec;
+	int r = record_read(dir.text, &rec, why);
+
+	if (r == -ENOENT || (!r && rec.role == RECORD_ACTIVE))
+		return 0;
+	if (r < 0)
+		return r;
+	rec.generation += 2;
+	rec.role = RECORD_ACTIVE;
+	return record_write(dir.text, &rec, why);
+}
+
 void verb_vm_create(struct daemon *d, struct json_object *request, struct verb_reply *reply)
 {
 	struct vm_start s = { 0 };
@@ -95,6 +112,11 @@ void verb_vm_create(struct daemon *d, struct json_object *request, struct verb_r
 	r = vm_start(d, &s, &vm, &why);
 	if (r < 0) {
 		verb_refuse(reply, r == -EEXIST ? "exists" : "failed", "%s", why.text);
+		return;
+	}
+	if (force && own_by_force(d, name, &why) < 0) {
+		vm_end(d, vm);
+		verb_refuse(reply, "failed", "%s", why.text);
 		return;
 	}
 	/* By force, or there is none: the disks are the VM's own from now on. */

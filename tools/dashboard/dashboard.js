@@ -160,8 +160,8 @@ function showWho(card, vm) {
 		parts.push(`${vm.role} ${arrow[vm.role] || "·"} ${vm.peer || "?"}`);
 		if (vm.generation != null) parts.push(`generation ${vm.generation}`);
 	}
-	parts.push(`${vm.vm_state}, domain ${vm.domid}`);
-	parts.push(`${size(vm.memory_bytes)}, ${vm.vcpus} vCPU`);
+	parts.push(vm.domid == null ? vm.vm_state : `${vm.vm_state}, domain ${vm.domid}`);
+	if (vm.memory_bytes != null) parts.push(`${size(vm.memory_bytes)}, ${vm.vcpus} vCPU`);
 	if (vm.mode) parts.push(`${vm.mode}, ${vm.codec}${vm.encryption ? ", encrypted" : ""}`);
 	card.element.querySelector(".who").textContent = parts.join("  ·  ");
 	card.element.querySelector(".plain").hidden = vm.encryption !== false;
