@@ -58,6 +58,14 @@ vm_becomes()
 		fail "on $1 never $2; it is: $(vm_get "$1" .word) ($(vm_get "$1" .state))"
 }
 
+# vm_has_left NODE: nothing runs there but, perhaps, the standby that the host has become.
+vm_has_left()
+{
+	vm_status "$1" >"$WORK/left.json"
+	! runs "$1" pollux-vmm ||
+		[ "$(jq '.vm_state == "standby"' "$WORK/left.json" 2>/dev/null)" = true ]
+}
+
 # has_event NODE PATTERN: whether a line of the events there matches.
 has_event() { on "$1" pollux events 2>/dev/null | grep -E -- "$2" >/dev/null; }
 event_comes()

@@ -35,7 +35,7 @@ say "a planned failover"
 on a pollux failover $VM >"$WORK/failover.log" 2>&1 || fail "failover: $(cat "$WORK/failover.log")"
 until_true "$TAKEOVER_LIMIT" vm_was_taken_over b || fail "b did not take over"
 client_goes_on "after the failover"
-until_true "$LIMIT" runs_not a pollux-vmm || fail "the VM still runs on a"
+until_true "$LIMIT" vm_has_left a || fail "the VM still runs on a"
 say "b says: $(vm_get b .word)"
 
 say "back the other way, then unprotected"

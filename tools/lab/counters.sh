@@ -110,11 +110,11 @@ disks_check()
 	rm -rf "$at"
 }
 
-# reprotect NODE PEER: NODE runs the VM since a takeover, PEER is back.
+# reprotect NODE PEER: NODE runs the VM since a takeover, PEER is back: NODE asks it by itself.
+asks_for_backup() { [ "$(vm_get "$1" .role)" = primary ]; }
 reprotect()
 {
-	on "$1" pollux protect $VM "$2" >"$WORK/protect.log" 2>&1 ||
-		fail "pollux protect: $(tail -n 3 "$WORK/protect.log")"
+	until_true 30 asks_for_backup "$1" || fail "$1 does not ask for a backup: $(vm_get "$1" .word)"
 }
 
 # power_cut PRIMARY: it dies, the other runs the VM, the client goes on, all agrees, and
