@@ -89,6 +89,17 @@ start_host b
 on a vm create "$T/tiny.cfg" >/dev/null || fail "vm create"
 on a protect tiny b >/dev/null || fail "protect"
 here=a
+
+# A backup that hangs: the VM stays, and goes on here once there is an answer again.
+until_true 60 is_protected a || fail "not protected: $(status a .word)"
+kill -STOP "$(pids_of b ha)"
+expect 6 "nothing has changed, VM tiny runs on here" on a switchover tiny --timeout=300ms
+kill -CONT "$(pids_of b ha)"
+until_true 60 is_protected a || fail "not protected after a hang: $(status a .word)"
+count=$((16#$(last_count a)))
+until_true 30 counts_beyond a $count || fail "the guest stands still after a switchover undone"
+echo "switchover to a backup that hangs: undone"
+
 for ((i = 1; i <= N; i++)); do
 	there=$(peer_of $here)
 	until_true 60 is_protected $here || fail "move $i: not protected on $here: $(status $here .word)"

@@ -3,8 +3,8 @@
 # timeout: 1800
 #
 # Two hosts on one machine (tests/lib/pair.sh), and a kill -9 at an instant that a seed
-# chooses: of one process or all of a host, while copying, protected, failing over or coming
-# back; or an exit at a named fault point of the backup's engine. What must hold, always:
+# chooses: of one process or all of a host, while copying, protected, failing or switching over,
+# or coming back; or an exit at a named fault point of the backup's engine. What must hold, always:
 #
 #   P3  never do both hosts hold the right to run, by their records, with a VM that lives
 #   P5  nobody says protected later than the bound after what protects was lost
@@ -18,7 +18,7 @@ cd "$(dirname "$0")/../.." || exit 1
 N=${N:-6} SEED=${SEED:-1}
 RANDOM=$SEED
 
-SCENES=(copying protected failover return takeover)
+SCENES=(copying protected failover switchover return takeover)
 VICTIMS=(a:ha a:vmm a:polluxd a:all b:ha b:vmm b:polluxd b:standby b:all)
 FAULTS=(record.rename:1:exit record.dirsync:1:exit assemble.end:2:exit commit.begin:3:exit
 	commit.state:3:exit commit.begin:3:once takeover.load:1:exit takeover.load:1:once
@@ -125,7 +125,7 @@ may_be_lost()
 {
 	case $what in
 	copying*a:vmm* | copying*a:all* | return*a:vmm* | return*a:all*) return 0 ;;
-	takeover*b:* | failover*b:* | "fault takeover"* | "fault record"*) return 0 ;;
+	takeover*b:* | failover*b:* | switchover*b:* | "fault takeover"* | "fault record"*) return 0 ;;
 	esac
 	return 1
 }
@@ -153,7 +153,7 @@ scene()
 	begin
 	[ "$1" = copying ] || await_protected
 	case $1 in
-	failover) POLLUX_SOCKET=$T/a/run/polluxd.sock timeout 20 "$BIN/pollux" failover tiny \
+	failover | switchover) POLLUX_SOCKET=$T/a/run/polluxd.sock timeout 20 "$BIN/pollux" "$1" tiny \
 		>/dev/null 2>&1 & ;;
 	return) cut_off b ha ;;
 	takeover) cut_off a all ;;
