@@ -30,6 +30,7 @@ PROGRAMS := $(O)/bin/pollux-vmm $(O)/bin/pollux-ha $(O)/bin/polluxd $(O)/bin/pol
 # libxenctrl with it, so only the command line, which parses VM files, links it.
 LIBS_vmm := $(shell $(PKG_CONFIG) --libs json-c libseccomp 2>/dev/null)
 LIBS_ha := $(shell $(PKG_CONFIG) --libs openssl liblz4 libzstd zlib libxxhash json-c libsystemd \
+	libnl-route-3.0 \
 	2>/dev/null)
 LIBS_daemon := $(shell $(PKG_CONFIG) --libs openssl json-c libsystemd libmicrohttpd inih 2>/dev/null)
 LIBS_cli := $(shell $(PKG_CONFIG) --libs json-c inih xlutil xenlight 2>/dev/null)

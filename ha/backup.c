@@ -426,15 +426,6 @@ static void count(struct engine *e)
 
 /* --- life --------------------------------------------------------------------------- */
 
-static unsigned int count_nics(const struct settings *s)
-{
-	struct json_object *nics;
-
-	return s->config && json_object_object_get_ex(s->config, "nics", &nics)
-		       ? (unsigned int)json_object_array_length(nics)
-		       : 0;
-}
-
 /* Those that a server here will serve to the VM are filled where they lie. */
 static int list_disks(struct backup *b, struct reason *why)
 {
@@ -558,7 +549,7 @@ static int backup_open(struct engine *e, struct reason *why)
 	if (!b)
 		return -ENOMEM;
 	e->side = b;
-	b->nr_nics = count_nics(&e->settings);
+	b->nr_nics = settings_nr_nics(&e->settings);
 	if (e->role.own.role == RECORD_ACTIVE) {
 		b->standby_gone = true;
 		r = platform_open(&b->platform, e->settings.domid, why);

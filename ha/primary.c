@@ -3,7 +3,6 @@
 
 #include <json-c/json.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 
 #include "base/blackbox.h"
 #include "base/clock.h"
@@ -13,7 +12,6 @@
 #include "ha/local.h"
 #include "ha/send.h"
 #include "hypervisor/control/control.h"
-#include "netbuf/hold.h"
 #include "netbuf/netbuf.h"
 
 #define DIAL_DELAY_MIN_NS NS_PER_S
@@ -50,12 +48,14 @@ static void release(struct engine *e, const struct role_actions *a)
 
 static int output_ready(sd_event_source *source, int fd, uint32_t revents, void *opaque)
 {
-	eventfd_t ignored;
+	struct engine *e = opaque;
+	struct primary *p = e->side;
 
 	(void)source;
+	(void)fd;
 	(void)revents;
-	if (!eventfd_read(fd, &ignored))
-		primary_output_waits(opaque);
+	if (netbuf_output_waits(p->netbuf))
+		primary_output_waits(e);
 	return 0;
 }
 
@@ -82,7 +82,7 @@ static void hold(struct engine *e)
 	int r;
 
 	ignore_output(p);
-	r = netbuf_start(p->netbuf, e->settings.hold_limit_bytes);
+	r = netbuf_start(p->netbuf, p->held.limit_bytes);
 	if (!r)
 		r = MIN(0, sd_event_add_io(e->loop, &p->output, netbuf_output_fd(p->netbuf),
 					   EPOLLIN, output_ready, e));
@@ -369,6 +369,7 @@ static uint64_t look_at_vm(struct engine *e, uint64_t now_ns)
 	if (now_ns >= p->looked_ns + LOOK_AT_VM_NS) {
 		p->looked_ns = now_ns;
 		primary_look_at_vm(e);
+		primary_look_at_output(e);
 	}
 	return p->looked_ns + LOOK_AT_VM_NS;
 }
@@ -472,8 +473,13 @@ static void count(struct engine *e)
 			s->lag_bytes +=
 				p->stage.slot[n % p->stage.nr_slots].nr_pages * PLATFORM_PAGE_BYTES;
 	}
-	if (!p->ended && !netbuf_stats(p->netbuf, &held))
+	s->netbuf = p->held.name;
+	if (!p->ended && !netbuf_stats(p->netbuf, &held)) {
 		s->hold = held.hold_ns;
+		s->held_bytes = held.held_bytes;
+		s->held_limit_bytes = p->held.limit_bytes;
+		s->dropped_frames = held.dropped_frames;
+	}
 }
 
 /* --- life --------------------------------------------------------------------------- */
@@ -512,9 +518,11 @@ static int open_domain(struct engine *e, struct reason *why)
 	r = sources_open(p->control, &p->sources, why);
 	if (r)
 		return r;
-	r = netbuf_hold_open(s->run_dir, &p->netbuf);
-	if (!r)
-		r = capture_open(&p->capture, &p->platform, p->netbuf);
+	r = output_open(s, &p->held, why);
+	if (r)
+		return r;
+	p->netbuf = p->held.netbuf;
+	r = capture_open(&p->capture, &p->platform, p->netbuf);
 	if (!r)
 		r = capture_state_room(&p->capture, &state_room);
 	if (!r)

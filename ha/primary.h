@@ -11,6 +11,7 @@
 #include "ha/capture.h"
 #include "ha/engine.h"
 #include "ha/epoch.h"
+#include "ha/output.h"
 #include "ha/platform.h"
 #include "ha/stage.h"
 
@@ -27,8 +28,10 @@ struct primary {
 	struct platform platform;
 	struct control *control; /* pollux-vmm's, for the disks */
 	struct sources sources;	 /* the disks, and who changes them */
-	struct netbuf *netbuf;
-	sd_event_source *output; /* its eventfd, while output is held */
+	struct netbuf *netbuf;	 /* held.netbuf */
+	struct output held;
+	uint64_t drops_told, faults_told; /* of netbuf_stats, in events */
+	sd_event_source *output;	  /* its notice, while output is held */
 	struct capture capture;
 	struct stage stage;
 
@@ -89,6 +92,8 @@ void primary_round_sent(struct engine *e);
 /* -EPROTO: not what was sent, by number or by digest. */
 int primary_acked(struct engine *e, uint64_t epoch, uint64_t digest);
 void primary_output_waits(struct engine *e);
+/* Tells, once, what of it was lost. */
+void primary_look_at_output(struct engine *e);
 uint64_t primary_epoch_tick(struct engine *e, uint64_t now_ns);
 
 /* primary_switch.c: the last epoch here, and what becomes of it. */

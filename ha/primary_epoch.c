@@ -193,7 +193,27 @@ void primary_output_waits(struct engine *e)
 		return;
 	primary_epoch_feed(e, &ev, clock_now_ns());
 	if (!netbuf_stats(p->netbuf, &s))
-		feed_load(e, (uint32_t)MIN(s.held_bytes * 100 / e->settings.hold_limit_bytes, 100));
+		feed_load(e, (uint32_t)MIN(s.held_bytes * 100 / p->held.limit_bytes, 100));
+}
+
+/* What was lost of the VM's output, and why it might not have been held, is never silent. */
+void primary_look_at_output(struct engine *e)
+{
+	struct primary *p = e->side;
+	struct netbuf_stats now;
+
+	if (p->ended || netbuf_stats(p->netbuf, &now))
+		return;
+	if (now.dropped_frames > p->drops_told)
+		engine_event(e, "output-dropped",
+			     "%llu frames of the VM were dropped: more than %llu bytes waited",
+			     (unsigned long long)(now.dropped_frames - p->drops_told),
+			     (unsigned long long)p->held.limit_bytes);
+	if (now.faults > p->faults_told)
+		engine_event(e, "netbuf-repaired",
+			     "what holds the VM's output had been removed or set down");
+	p->drops_told = now.dropped_frames;
+	p->faults_told = now.faults;
 }
 
 /* Takes `throttle` percent of the guest's time away, by stopping it in each period. */

@@ -7,7 +7,7 @@
 
 #include "base/clock.h"
 
-enum kind { TEXT, PATH, NUMBER, FLAG, MODE, CODEC, SIDE, OBJECT };
+enum kind { TEXT, PATH, NUMBER, FLAG, MODE, CODEC, NETBUF, SIDE, OBJECT };
 
 /* One row a key: where it goes, and between what limits. */
 static const struct key {
@@ -27,6 +27,7 @@ static const struct key {
 	{ "min_interval_ns", NUMBER, FIELD(min_interval_ns), NS_PER_MS, 60 * NS_PER_S },
 	{ "timeout_ns", NUMBER, FIELD(timeout_ns), 100 * NS_PER_MS, 600 * NS_PER_S },
 	{ "codec", CODEC, FIELD(codec), 0, 0 },
+	{ "netbuf", NETBUF, FIELD(netbuf), 0, 0 },
 	{ "delta_cache_bytes", NUMBER, FIELD(delta_cache_bytes), 0, UINT64_C(1) << 40 },
 	{ "stage_bytes", NUMBER, FIELD(stage_bytes), UINT64_C(1) << 20, UINT64_C(1) << 40 },
 	{ "max_in_flight", NUMBER, FIELD(max_in_flight), 1, EPOCH_MAX_IN_FLIGHT / 2 },
@@ -74,24 +75,26 @@ static int read_number(struct json_object *v, const struct key *k, void *ret, st
 	return 0;
 }
 
-/* A word out of two: the index of the one that `v` is. */
-static int read_choice(struct json_object *v, const char *name, const char *const words[2],
+/* A word out of a list that ends with NULL: the index of the one that `v` is. */
+static int read_choice(struct json_object *v, const char *name, const char *const *words,
 		       struct reason *why)
 {
 	const char *text = json_object_get_string(v);
 
-	for (int i = 0; text && i < 2; i++)
+	for (int i = 0; text && words[i]; i++)
 		if (!strcmp(text, words[i]))
 			return i;
-	return reason_set(why, EINVAL, "%s: %s is neither %s nor %s", name,
-			  json_object_to_json_string(v), words[0], words[1]);
+	return reason_set(why, EINVAL, "%s: %s is neither %s nor %s%s%s", name,
+			  json_object_to_json_string(v), words[0], words[1],
+			  words[2] ? " nor " : "", words[2] ?: "");
 }
 
 static int read_key(struct settings *s, const struct key *k, struct json_object *v,
 		    struct reason *why)
 {
-	static const char *const sides[] = { "primary", "backup" };
-	static const char *const modes[] = { "remus", "kemari" };
+	static const char *const sides[] = { "primary", "backup", NULL };
+	static const char *const modes[] = { "remus", "kemari", NULL };
+	static const char *const netbufs[] = { "auto", "hold", "plug", NULL };
 	void *at = (char *)s + k->offset;
 	int r;
 
@@ -111,6 +114,10 @@ static int read_key(struct settings *s, const struct key *k, struct json_object 
 	case MODE:
 		r = read_choice(v, k->name, modes, why);
 		s->mode = r == 1 ? EPOCH_KEMARI : EPOCH_REMUS;
+		return MIN(r, 0);
+	case NETBUF:
+		r = read_choice(v, k->name, netbufs, why);
+		s->netbuf = (enum settings_netbuf)MAX(r, 0);
 		return MIN(r, 0);
 	case CODEC:
 		r = codec_by_name(json_object_get_string(v) ?: "");
@@ -278,4 +285,13 @@ void settings_free(struct settings *s)
 	json_object_put(s->config);
 	json_object_put(s->options);
 	s->config = s->options = NULL;
+}
+
+unsigned int settings_nr_nics(const struct settings *s)
+{
+	struct json_object *nics;
+
+	return s->config && json_object_object_get_ex(s->config, "nics", &nics)
+		       ? (unsigned int)json_object_array_length(nics)
+		       : 0;
 }

@@ -19,6 +19,8 @@
 
 struct json_object;
 
+enum settings_netbuf { SETTINGS_NETBUF_AUTO, SETTINGS_NETBUF_HOLD, SETTINGS_NETBUF_PLUG };
+
 struct settings {
 	enum role_side side;
 	char vm[64];
@@ -36,6 +38,7 @@ struct settings {
 	uint64_t min_interval_ns;
 	uint64_t timeout_ns; /* of silence, before the backup takes over */
 	enum codec_id codec;
+	enum settings_netbuf netbuf; /* auto: hold, where the hypervisor has it */
 	uint64_t delta_cache_bytes;
 	uint64_t stage_bytes; /* captured pages that wait to be sent, all slots together */
 	uint32_t max_in_flight;
@@ -56,5 +59,8 @@ struct settings {
 /* The caller frees with settings_free(). */
 int settings_read(const char *path, struct settings *ret, struct reason *why);
 void settings_free(struct settings *s);
+
+/* How many network cards the VM's configuration has. */
+unsigned int settings_nr_nics(const struct settings *s);
 
 #endif

@@ -88,6 +88,20 @@ static void add_pair(struct json_object *o, const char *key, bool known, const c
 	json_object_object_add(o, key, v);
 }
 
+static void add_netbuf(struct json_object *o, const struct stats *s)
+{
+	struct json_object *v = NULL;
+
+	if (s->netbuf) {
+		v = json_object_new_object();
+		add_text(v, "kind", s->netbuf);
+		add_u64(v, "held_bytes", s->held_bytes);
+		add_u64(v, "limit_bytes", s->held_limit_bytes);
+		add_u64(v, "dropped_frames", s->dropped_frames);
+	}
+	json_object_object_add(o, "netbuf", v);
+}
+
 static const char *role_text(const struct role *role)
 {
 	if (role->state == ROLE_FENCED)
@@ -142,6 +156,7 @@ struct json_object *stats_json(const struct stats_view *v)
 		(uint64_t[]){ s->backup_epoch, s->backup_age_ns + v->now_ns - s->backup_heard_ns });
 	add_hist(o, "pause_ns", &s->pause);
 	add_hist(o, "hold_ns", &s->hold);
+	add_netbuf(o, s);
 	add_hist(o, "dirty_pages", &s->pages);
 	add_steps(o, s);
 	add_u64(o, "bytes_raw", s->bytes_raw);

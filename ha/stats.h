@@ -19,8 +19,10 @@ struct settings;
 struct stats {
 	struct hist pause, stop, dirty, state, copy, resume; /* ns */
 	struct hist pages;				     /* dirty pages an epoch */
-	struct hist lag;  /* age of the last committed epoch when the next one came: its peak */
-	struct hist hold; /* what packets waited, as netbuf reports it */
+	struct hist lag;    /* age of the last committed epoch when the next one came: its peak */
+	struct hist hold;   /* what packets waited, as netbuf reports it */
+	const char *netbuf; /* "hold", "plug"; NULL: this side holds nothing */
+	uint64_t held_bytes, held_limit_bytes, dropped_frames;
 	uint64_t epochs_committed;
 	uint64_t bytes_raw, bytes_wire; /* of links that are gone, then of the present one */
 	uint64_t live_rounds;

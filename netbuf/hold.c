@@ -8,6 +8,8 @@
  */
 #include "netbuf/hold.h"
 
+#include <sys/eventfd.h>
+
 #include "base/cursor.h"
 #include "base/err.h"
 #include "hypervisor/control/control.h"
@@ -110,11 +112,18 @@ static int stop(struct netbuf *nb)
 	return call(from_netbuf(nb)->carrier, CONTROL_NET_HOLD, &request, bytes, &reply);
 }
 
+static bool output_waits(struct netbuf *nb)
+{
+	eventfd_t times;
+
+	return eventfd_read(nb->output_fd, &times) == 0;
+}
+
 static int stats(struct netbuf *nb, struct netbuf_stats *ret)
 {
 	uint8_t bytes[REQUEST_MAX] = { 0 };
 	struct cursor request = cursor_over(bytes, sizeof(bytes)), reply;
-	struct netbuf_stats now;
+	struct netbuf_stats now = { 0 };
 	int err;
 
 	err = call(from_netbuf(nb)->carrier, CONTROL_NET_STATS, &request, bytes, &reply);
@@ -147,6 +156,7 @@ static const struct netbuf_ops ops = {
 	.release = release,
 	.drop = drop,
 	.stop = stop,
+	.output_waits = output_waits,
 	.stats = stats,
 	.close = hold_close,
 };

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Holding back what a VM sends until it may be seen (P1): one interface, whatever holds
- * the frames. `hold` (hold.h) is the queue in the virtio-net backend of our hypervisor.
+ * the frames. `hold` (hold.h) is the queue in the virtio-net backend of our hypervisor; `plug`
+ * (plug.h) is the kernel's, for the network devices of any.
  *
  * Life: start, then for each epoch mark (in the pause) and, once the backup has
  * acknowledged it, release. drop ends a VM that must never be heard again; stop emits
@@ -15,6 +16,7 @@
 #ifndef POLLUX_NETBUF_H
 #define POLLUX_NETBUF_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/hist.h"
@@ -25,6 +27,8 @@ struct netbuf_stats {
 	uint64_t held_frames;
 	uint64_t held_bytes;
 	uint64_t limit_hits; /* times the guest was made to wait because the limit was reached */
+	uint64_t dropped_frames; /* for want of room, where the guest cannot be made to wait */
+	uint64_t faults;	 /* times that what holds was found damaged, and was made anew */
 	uint64_t released_frames;
 	struct hist hold_ns;
 };
@@ -41,6 +45,7 @@ struct netbuf_ops {
 		       struct netbuf_released *ret);
 	int (*drop)(struct netbuf *nb);
 	int (*stop)(struct netbuf *nb);
+	bool (*output_waits)(struct netbuf *nb);
 	int (*stats)(struct netbuf *nb, struct netbuf_stats *ret);
 	void (*close)(struct netbuf *nb);
 };
@@ -50,7 +55,8 @@ struct netbuf {
 	int output_fd; /* see netbuf_output_fd(); -1 before start */
 };
 
-/* Frames sent from here on are held, at most limit_bytes of them; then the guest waits. */
+/* Frames sent from here on are held, at most limit_bytes of them; then the guest waits, or,
+ * with plug, what it sends is dropped. What an earlier process has left held stays so. */
 static inline int netbuf_start(struct netbuf *nb, uint64_t limit_bytes)
 {
 	return nb->ops->start(nb, limit_bytes);
@@ -81,11 +87,17 @@ static inline int netbuf_stop(struct netbuf *nb)
 	return nb->ops->stop(nb);
 }
 
-/* An eventfd, readable when output waits that this epoch had none of before, or when the
- * limit is near: reasons to end the epoch early. Not the caller's to close. */
+/* Readable when netbuf_output_waits() is to be called. Not the caller's to close. */
 static inline int netbuf_output_fd(const struct netbuf *nb)
 {
 	return nb->output_fd;
+}
+
+/* Whether output waits that this epoch had none of before, or the limit is near: reasons to end
+ * the epoch early. Takes the notice away. */
+static inline bool netbuf_output_waits(struct netbuf *nb)
+{
+	return nb->ops->output_waits(nb);
 }
 
 static inline int netbuf_stats(struct netbuf *nb, struct netbuf_stats *ret)

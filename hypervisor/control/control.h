@@ -28,6 +28,9 @@
 #define CONTROL_MAX_FDS	    4u
 #define CONTROL_MAX_CLIENTS 16u
 #define CONTROL_RUN_DIR	    "/run/pollux/vm" /* then /DOMID/control */
+/* A NIC's tap, of the domain's number and its own. */
+#define CONTROL_TAP_FORMAT "px%u.%u"
+#define CONTROL_TAP_DOMIDS 1000000u /* the number in the name is modulo this */
 
 #define CONTROL_NBD_PREFIX "nbd:unix:"
 

@@ -21,6 +21,7 @@
 
 #include "base/cursor.h"
 #include "base/err.h"
+#include "hypervisor/control/control.h"
 #include "hypervisor/vmm/net_addresses.h"
 #include "hypervisor/vmm/net_hold.h"
 #include "hypervisor/vmm/net_tap.h"
@@ -311,7 +312,7 @@ int virtio_net_create(struct vm *vm, unsigned int index, struct reason *why)
 	char name[16];
 	int err, fd;
 
-	snprintf(name, sizeof(name), "px%u.%u", vm->domid % 1000000, index);
+	snprintf(name, sizeof(name), CONTROL_TAP_FORMAT, vm->domid % CONTROL_TAP_DOMIDS, index);
 	err = net_tap_open(name, vm->config.nic[index].bridge, &fd, why);
 	return err ? err : virtio_net_create_over(vm, index, fd, why);
 }

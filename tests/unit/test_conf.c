@@ -55,6 +55,7 @@ static void refusals(void **state)
 		{ HOST "[protection]\nmode = colo\n",
 		  "f:4: mode: \"colo\", expected remus or kemari" },
 		{ HOST "[protection]\ncodec = gzip\n", "expected lz4, zstd, zlib or none" },
+		{ HOST "[protection]\nnetbuf = tap\n", "expected auto, hold or plug" },
 		{ HOST "[protection]\ninterval = 100\n", "f:4: interval: \"100\" is no duration" },
 		{ HOST "[protection]\ninterval = 1ms\n",
 		  "interval: 1ms is not between 5.00 ms and 60.0 s" },

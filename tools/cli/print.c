@@ -138,6 +138,7 @@ static void print_engine(struct json_object *vm)
 	struct json_object *lag = json_member(vm, "lag_ns");
 	struct json_object *pages = json_member(vm, "dirty_pages");
 	struct json_object *kept = json_member(vm, "memory_kept");
+	struct json_object *netbuf = json_member(vm, "netbuf");
 
 	row("peer", "%s", json_text(vm, "peer", "-"));
 	row("role", "%s, %s", json_text(vm, "role", "-"), json_text(vm, "state", "state unknown"));
@@ -154,6 +155,11 @@ static void print_engine(struct json_object *vm)
 		    size_cell(vm, "lag_bytes").text, number_cell(vm, "lag_epochs").text);
 	print_spread(vm, "pause", "pause_ns");
 	print_spread(vm, "hold", "hold_ns");
+	if (netbuf)
+		row("netbuf", "%s, %s of %s held, %s frames dropped",
+		    json_text(netbuf, "kind", "-"), size_cell(netbuf, "held_bytes").text,
+		    size_cell(netbuf, "limit_bytes").text,
+		    number_cell(netbuf, "dropped_frames").text);
 	if (pages)
 		row("dirty pages", "p50 %s, max %s", number_cell(pages, "p50").text,
 		    number_cell(pages, "max").text);

@@ -24,6 +24,7 @@ enum kind {
 	SWITCH,
 	MODE,
 	CODEC,
+	NETBUF,
 	REPROTECT,
 	PEER_LOSS,
 };
@@ -58,6 +59,7 @@ static const struct key keys[] = {
 static const struct key protection_keys[] = {
 	{ "protection", "mode", MODE, PROTECTION(mode), 0, 0 },
 	{ "protection", "codec", CODEC, PROTECTION(codec), 0, 0 },
+	{ "protection", "netbuf", NETBUF, PROTECTION(netbuf), 0, 0 },
 	{ "protection", "interval", DURATION, PROTECTION(interval_ns), 5 * NS_PER_MS,
 	  60 * NS_PER_S },
 	{ "protection", "min_interval", DURATION, PROTECTION(min_interval_ns), NS_PER_MS,
@@ -85,6 +87,7 @@ static const struct conf defaults = {
 	.protection = {
 		.mode = "remus",
 		.codec = "lz4",
+		.netbuf = "auto",
 		.interval_ns = 100 * NS_PER_MS,
 		.min_interval_ns = 10 * NS_PER_MS,
 		.timeout_ns = NS_PER_S,
@@ -130,9 +133,10 @@ static int set_address(const struct key *k, const char *value, char *ret, struct
 #define WORDS_MAX 5u /* of one list, the NULL at its end included */
 
 static const char *const words[][WORDS_MAX] = {
-	[ENCRYPTION] = { "required", "off" }, [SWITCH] = { "on", "off" },
-	[MODE] = { "remus", "kemari" },	      [CODEC] = { "lz4", "zstd", "zlib", "none" },
-	[REPROTECT] = { "auto", "manual" },   [PEER_LOSS] = { "handover", "stall" },
+	[ENCRYPTION] = { "required", "off" },  [SWITCH] = { "on", "off" },
+	[MODE] = { "remus", "kemari" },	       [CODEC] = { "lz4", "zstd", "zlib", "none" },
+	[NETBUF] = { "auto", "hold", "plug" }, [REPROTECT] = { "auto", "manual" },
+	[PEER_LOSS] = { "handover", "stall" },
 };
 
 static int set_choice(const struct key *k, const char *value, void *ret, struct reason *why)
@@ -208,6 +212,7 @@ static int set_key(const struct key *k, const char *value, void *base, struct re
 	case SWITCH:
 	case MODE:
 	case CODEC:
+	case NETBUF:
 	case REPROTECT:
 	case PEER_LOSS:
 		return set_choice(k, value, at, why);

@@ -19,8 +19,9 @@
 #define CONF_PEER_PORT 7400u
 
 struct conf_protection {
-	char mode[8];  /* remus, kemari */
-	char codec[8]; /* lz4, zstd, zlib, none */
+	char mode[8];	/* remus, kemari */
+	char codec[8];	/* lz4, zstd, zlib, none */
+	char netbuf[8]; /* auto, hold, plug */
 	uint64_t interval_ns;
 	uint64_t min_interval_ns;
 	uint64_t timeout_ns;

@@ -36,6 +36,7 @@ static void put_protection(const struct conf_protection *p, struct json_object *
 	json_add_u64(o, "min_interval_ns", p->min_interval_ns);
 	json_add_u64(o, "timeout_ns", p->timeout_ns);
 	json_add_string(o, "codec", p->codec);
+	json_add_string(o, "netbuf", p->netbuf);
 	json_add_u64(o, "delta_cache_bytes", p->delta_cache_bytes);
 	json_add_u64(o, "stage_bytes", p->stage_bytes);
 	json_add_u64(o, "max_in_flight", p->max_in_flight);
