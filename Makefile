@@ -49,7 +49,7 @@ help:
 	@echo 'make check        every test this machine can run'
 	@echo 'make check-asan   unit tests and simulation under address and undefined sanitizers'
 	@echo 'make check-tsan   the same under the thread sanitizer'
-	@echo 'make drill        N=20 SEED=1: that many power cuts at random instants'
+	@echo 'make drill        N=20 SEED=1: that many power cuts at random instants; NETBUF=plug'
 	@echo '                  SCENARIO=counters: all of one VM, hosts in turn, protected again each time'
 	@echo 'make bench        pause, takeover, throughput; PEERS=1 beside QEMU COLO'
 	@echo 'make fuzz         FUZZ_SECONDS=60 for each fuzz target'

@@ -362,7 +362,7 @@ static uint64_t tick(struct engine *e, uint64_t now_ns)
 		if (vm_has_ended(b))
 			vm_ended(e);
 	}
-	return b->looked_ns + LOOK_AT_VM_NS;
+	return MIN(b->looked_ns + LOOK_AT_VM_NS, backup_announce_tick(e, now_ns));
 }
 
 /* --- commands and counters ---------------------------------------------------------- */

@@ -45,6 +45,8 @@ struct backup {
 	uint64_t yield_ns, yield_acked_ns, yield_still_ns;
 	uint64_t last_arrived_ns;
 	uint64_t looked_ns;
+	unsigned int announced; /* how often the LAN was told, after a takeover */
+	uint64_t announced_ns;
 	bool standby_gone;
 	bool settled, marker_left; /* how far a takeover has come that is tried again */
 };
@@ -55,5 +57,7 @@ void backup_drop_link(struct engine *e);
 /* takeover.c: commits what is whole, drops what is not, loads, announces, runs; then feeds
  * TAKEN_OVER, or LOCAL_FAILURE and the guest has not run. */
 void backup_take_over(struct engine *e);
+/* Tells the LAN again, when it is time; returns when to come again. */
+uint64_t backup_announce_tick(struct engine *e, uint64_t now_ns);
 
 #endif

@@ -55,10 +55,31 @@ static int settle(struct engine *e, struct reason *why)
 	return r;
 }
 
+/* Best effort: a neighbour that misses it learns from the guest's own frames. */
+static void announce(struct backup *b, uint64_t now_ns)
+{
+	unsigned int frames = 0;
+
+	netbuf_announce(b->control, b->nr_nics, &frames);
+	blackbox_record("announced", b->announced, frames);
+	b->announced++;
+	b->announced_ns = now_ns;
+}
+
+uint64_t backup_announce_tick(struct engine *e, uint64_t now_ns)
+{
+	struct backup *b = e->side;
+
+	if (!b->announced || b->announced >= ANNOUNCE_NUM || e->role.state != ROLE_ACTIVE)
+		return UINT64_MAX;
+	if (now_ns >= b->announced_ns + ANNOUNCE_INTERVAL_NS)
+		announce(b, now_ns);
+	return b->announced_ns + ANNOUNCE_INTERVAL_NS;
+}
+
 static int bring_to_life(struct engine *e, struct reason *why)
 {
 	struct backup *b = e->side;
-	unsigned int frames = 0;
 	int r = settle(e, why);
 
 	blackbox_record("settled", (uint64_t)-r, 0);
@@ -69,8 +90,7 @@ static int bring_to_life(struct engine *e, struct reason *why)
 	blackbox_record("loaded", (uint64_t)-r, 0);
 	if (r)
 		return r;
-	/* Best effort: a neighbour that misses it learns from the guest's own frames. */
-	netbuf_announce(b->control, b->nr_nics, &frames);
+	announce(b, clock_now_ns());
 	return b->platform.ops->standby_run(&b->platform, why);
 }
 

@@ -3,7 +3,11 @@
  * Telling the LAN where a VM now lives, after a takeover: ARP announcements (RFC 5227,
  * 2.3) for its IPv4 addresses, unsolicited neighbour advertisements (RFC 4861, 7.2.6) for
  * its IPv6 addresses, and a RARP request (RFC 903), which needs no address and teaches
- * every switch on the way the port of the MAC.
+ * every switch on the way the port of the MAC. Said ANNOUNCE_NUM times (RFC 5227, 2.3), by the
+ * caller: a frame may be lost.
+ *
+ * All frames are untagged: of a guest that tags its own, a switch learns the MAC, and each VLAN
+ * learns from the guest's next frame in it.
  *
  * The builders are pure: each fills a frame of the length it returns.
  */
@@ -13,7 +17,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ANNOUNCE_FRAME_MAX 86u
+#define ANNOUNCE_FRAME_MAX   86u
+#define ANNOUNCE_NUM	     2u
+#define ANNOUNCE_INTERVAL_NS UINT64_C(2000000000)
 
 struct control;
 

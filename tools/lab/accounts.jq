@@ -22,6 +22,8 @@ def sum(x; y): if x == null or y == null then null else x + y end;
 	bytes_raw: $p.bytes_raw,
 	bytes_wire: $p.bytes_wire,
 	hold_us: { p50: ($p.hold_ns.p50 | us), p99: ($p.hold_ns.p99 | us) },
+	netbuf: $p.netbuf.kind,
+	dropped_frames: $p.netbuf.dropped_frames,
 	lag_ms: { p50: ($p.lag_ns.p50 | ms), max: ($p.lag_ns.max | ms) },
 	failover: { detect_ms: ($b.takeover.detect_ns | ms),
 		takeover_ms: ($b.takeover.takeover_ns | ms) },
@@ -36,5 +38,5 @@ def sum(x; y): if x == null or y == null then null else x + y end;
 } |
 . + { verdict: (if (.client.acked // 0) > $before and .client.lost == 0 and
 	.client.duplicated == 0 and .client.reconnects == 0 and $c.refused == 0 and
-	.disk.fsck == "clean" and .disk.lost == 0 and (.epochs_committed // 0) > 0 and
+	.dropped_frames == 0 and .disk.fsck == "clean" and .disk.lost == 0 and (.epochs_committed // 0) > 0 and
 	.failover.takeover_ms != null then "pass" else "fail" end) }

@@ -9,6 +9,11 @@ O=${O:-build}
 O=$(cd "$SCENARIO_DIR/../.." && mkdir -p "$O" && cd "$O" && pwd)
 export O LAB_NAME
 
+# NETBUF=plug: who holds the VM's output, on both hosts.
+if [ -n "${NETBUF-}" ]; then
+	export LAB_PROTECTION="${LAB_PROTECTION:+$LAB_PROTECTION$'\n'}netbuf = $NETBUF"
+fi
+
 VM=redis
 VM_FILE=/srv/guest/redis.cfg
 VM_DISK=/var/lib/pollux/redis.img
