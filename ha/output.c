@@ -36,7 +36,9 @@ static int open_plug(const struct settings *s, struct output *ret, struct reason
 	for (unsigned int i = 0; i < config.nr_devices; i++)
 		snprintf(config.device[i], sizeof(config.device[i]), CONTROL_TAP_FORMAT,
 			 s->domid % CONTROL_TAP_DOMIDS, i % PLUG_DEVICES_MAX);
-	config.look_ns = MIN(MAX(s->min_interval_ns / 2, LOOK_MIN_NS), LOOK_MAX_NS);
+	config.look_ns = s->mode == EPOCH_KEMARI
+				 ? MIN(MAX(s->min_interval_ns / 2, LOOK_MIN_NS), LOOK_MAX_NS)
+				 : LOOK_MAX_NS;
 	r = netbuf_plug_open(&config, &ret->netbuf, why);
 	if (r)
 		return r;

@@ -4,8 +4,9 @@
  * all devices or none, so that P1 needs to look at lanes alone. Where one cannot be turned the
  * others are turned back and the mark is left out: their frames wait longer.
  *
- * `marker` is used by mark alone, `carrier` by all the rest; `lock` covers the lanes and is
- * never held during a request to the kernel, so a mark waits for no release. The kernel does
+ * `marker` is used by whoever turns, `carrier` by all the rest; `lock` covers the lanes and is
+ * never held during a request to the kernel, so a mark waits for no release. It does wait for a
+ * repair, which must not turn a device to a lane that was closed meanwhile. The kernel does
  * all requests under one lock of its own (rtnl), for microseconds each.
  */
 #include "netbuf/plug.h"
@@ -39,6 +40,7 @@ struct plug {
 	bool amiss; /* carrier's: a repair is due */
 	uint64_t limit;
 
+	pthread_mutex_t turning; /* a mark, a repair or a start; before `lock` */
 	pthread_mutex_t lock;
 	struct lanes lanes;
 	bool told;	      /* of output in this epoch */
@@ -96,7 +98,8 @@ static void ask(struct counting *c, struct nic *n, unsigned int lane)
 static void ask_lane(struct counting *c, struct plug *p, unsigned int lane)
 {
 	*c = (struct counting){ .p = p, .batch = { .reply = take_count, .opaque = c } };
-	for_each_nic(p, n) ask(c, n, lane);
+	for_each_nic (p, n)
+		ask(c, n, lane);
 }
 
 static void count_drops(struct plug *p, struct nic *n, unsigned int lane, uint32_t drops)
@@ -135,8 +138,7 @@ static int order(struct plug *p, unsigned int lane, bool hold)
 	struct netlink_batch b = { 0 };
 	int r;
 
-	for_each_nic(p, n)
-	{
+	for_each_nic (p, n) {
 		struct nl_msg *msg = hold ? n->path.valve[lane].hold : n->path.valve[lane].let_go;
 
 		if (msg)
@@ -206,8 +208,8 @@ static void repair(struct plug *p)
 {
 	bool again = false;
 
-	for_each_nic(p, n)
-	{
+	pthread_mutex_lock(&p->turning);
+	for_each_nic (p, n) {
 		bool changed = false;
 		int r = redirect_repair(p->carrier, &n->path, p->lanes.open, &changed);
 
@@ -219,6 +221,7 @@ static void repair(struct plug *p)
 		p->stats.faults += changed;
 		pthread_mutex_unlock(&p->lock);
 	}
+	pthread_mutex_unlock(&p->turning);
 	p->amiss = again;
 }
 
@@ -231,7 +234,7 @@ static void look(struct plug *p)
 		enum lane_state state = state_of(p, i);
 		struct valve_count count;
 
-		if (state == LANE_DRAINING && finish_draining(p, i))
+		if (state == LANE_FREE || (state == LANE_DRAINING && finish_draining(p, i)))
 			continue;
 		count = count_lane(p, i);
 		frames += count.frames;
@@ -287,7 +290,11 @@ static int turn_all(struct plug *p, unsigned int lane)
 {
 	struct netlink_batch b = { 0 };
 
-	for_each_nic(p, n) netlink_add(&b, n->path.turn[lane]);
+	for_each_nic (p, n) {
+		if (!n->path.turn[lane])
+			return -ENODEV;
+		netlink_add(&b, n->path.turn[lane]);
+	}
 	return b.n ? netlink_run(p->marker, &b) : 0;
 }
 
@@ -299,6 +306,7 @@ static int mark(struct netbuf *nb, uint64_t epoch)
 
 	if (!p->on)
 		return -EINVAL;
+	pthread_mutex_lock(&p->turning);
 	pthread_mutex_lock(&p->lock);
 	next = lanes_next(&p->lanes);
 	open = p->lanes.open;
@@ -313,6 +321,7 @@ static int mark(struct netbuf *nb, uint64_t epoch)
 	p->told = false;
 	r = lanes_mark(&p->lanes, epoch, next, clock_now_ns());
 	pthread_mutex_unlock(&p->lock);
+	pthread_mutex_unlock(&p->turning);
 	return r;
 }
 
@@ -411,8 +420,7 @@ static int start(struct netbuf *nb, uint64_t limit_bytes)
 	if (p->dropped)
 		return -ESHUTDOWN;
 	p->limit = MIN(limit_bytes, PLUG_LIMIT_MAX);
-	for_each_nic(p, n)
-	{
+	for_each_nic (p, n) {
 		redirect_close(&n->path);
 		n->path.limit_bytes = (uint32_t)p->limit;
 		r = redirect_open(p->carrier, &n->path, &lane, NULL);
@@ -421,7 +429,9 @@ static int start(struct netbuf *nb, uint64_t limit_bytes)
 		if (open == LANE_NONE)
 			open = lane;
 	}
+	pthread_mutex_lock(&p->turning);
 	r = agree(p, open == LANE_NONE ? 0 : open);
+	pthread_mutex_unlock(&p->turning);
 	if (!r)
 		r = arm(p, p->config.look_ns);
 	p->on = !r;
@@ -437,8 +447,7 @@ static int drop(struct netbuf *nb)
 	p->dropped = true;
 	arm(p, 0);
 	/* The filter stays, with nowhere to go: what the VM still sends is dropped (P3). */
-	for_each_nic(p, n)
-	{
+	for_each_nic (p, n) {
 		int r = redirect_remove_valves(p->carrier, &n->path);
 
 		first = first ? first : r;
@@ -465,7 +474,8 @@ static void take_up(struct plug *p)
 {
 	bool there = false;
 
-	for_each_nic(p, n) there |= redirect_is_there(p->carrier, &n->path);
+	for_each_nic (p, n)
+		there |= redirect_is_there(p->carrier, &n->path);
 	if (there && !p->on && !p->dropped)
 		start(&p->nb, p->limit);
 }
@@ -479,21 +489,19 @@ static int stop(struct netbuf *nb)
 	arm(p, 0);
 	p->on = false;
 	let_all_go(p);
-	for_each_nic(p, n)
-	{
-		int r = redirect_undo(p->carrier, &n->path);
+	/* Those of a device that is gone as well: something of it may be left. */
+	for (unsigned int i = 0; i < p->config.nr_devices; i++) {
+		int r = redirect_undo(p->carrier, &p->nic[i].path);
 
 		first = first ? first : r;
 	}
 	/* What came until then. */
 	let_all_go(p);
-	for_each_nic(p, n)
-	{
-		int r = redirect_remove_valves(p->carrier, &n->path);
+	for (unsigned int i = 0; i < p->config.nr_devices; i++) {
+		int r = redirect_remove_valves(p->carrier, &p->nic[i].path);
 
 		first = first ? first : r;
 	}
-	redirect_sweep(p->carrier);
 	return first;
 }
 
@@ -507,6 +515,7 @@ static void plug_close(struct netbuf *nb)
 	netlink_close(p->marker);
 	netlink_close(p->carrier);
 	pthread_mutex_destroy(&p->lock);
+	pthread_mutex_destroy(&p->turning);
 	free(p);
 }
 
@@ -543,6 +552,7 @@ int netbuf_plug_open(const struct plug_config *config, struct netbuf **ret, stru
 	if (!p)
 		return -ENOMEM;
 	pthread_mutex_init(&p->lock, NULL);
+	pthread_mutex_init(&p->turning, NULL);
 	p->nb.ops = &ops;
 	p->config = *config;
 	p->limit = PLUG_LIMIT_MAX;
