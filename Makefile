@@ -83,7 +83,7 @@ $(O)/bin/pollux-ha: $(O)/obj/ha/main.o \
 	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LIBS_ha) -o $@
 
 $(O)/bin/polluxd: $(O)/obj/tools/daemon/main.o \
-		$(foreach d,tools/daemon tools/common ha disk-replica hypervisor/control base,$(call archive,$(d)))
+		$(foreach d,tools/daemon tools/common ha netbuf disk-replica hypervisor/control base,$(call archive,$(d)))
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LIBS_daemon) $(LIBS_ha) -o $@

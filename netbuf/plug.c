@@ -530,6 +530,18 @@ static const struct netbuf_ops ops = {
 	.close = plug_close,
 };
 
+int plug_check(struct reason *why)
+{
+	struct netlink *nl;
+	int r = netlink_open(&nl);
+
+	if (r)
+		return reason_set(why, -r, "netbuf = plug: no rtnetlink socket: %s", strerror(-r));
+	r = redirect_probe(nl, why);
+	netlink_close(nl);
+	return r;
+}
+
 static int find_devices(struct plug *p, struct reason *why)
 {
 	for (unsigned int i = 0; i < p->config.nr_devices; i++) {

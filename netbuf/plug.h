@@ -29,6 +29,9 @@ struct plug_config {
 	uint64_t look_ns; /* between two looks at the queues */
 };
 
+/* Whether this kernel and this process can do it at all: else the reason. Leaves nothing. */
+int plug_check(struct reason *why);
+
 /* Refuses with the reason when the kernel, the right or a device is missing. Holds nothing yet;
  * removes what earlier processes left behind for devices that are gone. */
 int netbuf_plug_open(const struct plug_config *config, struct netbuf **ret, struct reason *why);

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# timeout: 540
+# timeout: 600
 #
 # netbuf = plug: the kernel holds the VM's output. The tests of netbuf/plug.h on a kernel that
 # has sch_plug; a host that lacks it refuses before anything changes; with the backup cut off,

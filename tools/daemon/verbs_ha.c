@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "ha/record.h"
+#include "netbuf/plug.h"
 #include "tools/common/json.h"
 #include "tools/common/version.h"
 #include "tools/daemon/events.h"
@@ -124,6 +125,10 @@ void verb_protect(struct daemon *d, struct json_object *request, struct verb_rep
 	s.options = json_member(request, "options");
 	if (reprotect_options(d, s.options, &protection, &why) < 0) {
 		verb_refuse(reply, "bad-request", "%s", why.text);
+		return;
+	}
+	if (!strcmp(protection.netbuf, "plug") && plug_check(&why) < 0) {
+		verb_refuse(reply, "refused", "%s", why.text);
 		return;
 	}
 	/* The pollux-ha of a takeover that is over: it has nothing left to do. */
