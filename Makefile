@@ -28,7 +28,7 @@ PROGRAMS := $(O)/bin/pollux-vmm $(O)/bin/pollux-ha $(O)/bin/polluxd $(O)/bin/pol
 
 # Libraries a program is linked with, by pkg-config name or flag. libxlutil brings the real
 # libxenctrl with it, so only the command line, which parses VM files, links it.
-LIBS_vmm := $(shell $(PKG_CONFIG) --libs json-c libseccomp 2>/dev/null)
+LIBS_vmm := $(shell $(PKG_CONFIG) --libs json-c libseccomp libnbd 2>/dev/null)
 LIBS_ha := $(shell $(PKG_CONFIG) --libs openssl liblz4 libzstd zlib libxxhash json-c libsystemd \
 	libnl-route-3.0 \
 	2>/dev/null)

@@ -25,6 +25,7 @@
 
 struct track_disk {
 	int fd; /* to sync, and to look at */
+	bool keep;
 	uint64_t bytes;
 	unsigned int shift;
 	uint64_t count; /* regions */
@@ -77,6 +78,11 @@ int disk_track_open(struct disk_track **ret)
 	t->fd = -1;
 	*ret = t;
 	return 0;
+}
+
+void disk_track_keep(struct disk_track *t)
+{
+	t->disk[t->nr_disks - 1].keep = true;
 }
 
 int disk_track_add(struct disk_track *t, int fd, uint64_t bytes)
@@ -518,7 +524,8 @@ int disk_track_forget(struct disk_track *t, unsigned int disk, uint64_t offset)
 		err = -EAGAIN;
 	for (unsigned int i = 0; i < t->nr_disks && !err; i++) {
 		struct track_disk *d = &t->disk[i];
-		uint64_t end = i < disk	   ? d->count
+		uint64_t end = d->keep	   ? 0
+			       : i < disk  ? d->count
 			       : i == disk ? MIN(offset >> d->shift, d->count)
 					   : 0;
 

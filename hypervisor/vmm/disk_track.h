@@ -42,6 +42,9 @@ void disk_track_close(struct disk_track *t);
  * for this alone, to sync and to look at (what a failed write-back tells a descriptor once,
  * it must not tell the wrong one). -E2BIG: more than REGION_DISKS_MAX. */
 int disk_track_add(struct disk_track *t, int fd, uint64_t bytes);
+/* The one added last is served by another process and cannot be synced from here, so that
+ * what is marked of it is never forgotten. */
+void disk_track_keep(struct disk_track *t);
 
 /*
  * From here on by this region file, which is taken, also on failure: `old` is what it holds,

@@ -28,8 +28,8 @@
 #include "base/cursor.h"
 #include "base/fault.h"
 #include "hypervisor/control/control.h"
+#include "hypervisor/vmm/blk.h"
 #include "hypervisor/vmm/blk_defer.h"
-#include "hypervisor/vmm/blk_file.h"
 #include "hypervisor/vmm/disk_mirror.h"
 #include "hypervisor/vmm/disk_track.h"
 #include "hypervisor/vmm/state.h"
@@ -70,8 +70,7 @@ enum { STATUS_OK, STATUS_IOERR, STATUS_UNSUPP };
 
 struct virtio_blk {
 	struct virtio_device v;
-	struct blk_file file;	 /* fixed but for its lock; of a deferred standby: until start() */
-	struct blk_defer *defer; /* fixed; NULL: changes never wait */
+	struct blk disk; /* fixed but for locks, and the file of a deferred standby until start() */
 	uint16_t index;
 
 	/* v.lock; heads of requests taken and not completed, in the order taken. One worker
@@ -131,24 +130,6 @@ static bool store(struct virtio_blk *b, uint64_t at, size_t len)
 	return !err;
 }
 
-static int to_disk(struct virtio_blk *b, const struct disk_change *change)
-{
-	int err;
-
-	switch (change->op) {
-	case CONTROL_DISK_WRITE:
-		return blk_file_write(&b->file, change->offset, change->data, change->length);
-	case CONTROL_DISK_FLUSH:
-		return blk_file_flush(&b->file);
-	case CONTROL_DISK_ZEROES:
-		return blk_file_zero(&b->file, change->offset, change->length);
-	default:
-		err = blk_file_discard(&b->file, change->offset, change->length);
-		/* A disk that cannot discard keeps its data, on both sides: a hint was lost. */
-		return err == -EOPNOTSUPP ? 1 : err;
-	}
-}
-
 /*
  * The disk gets the change, now or once its epoch is committed (blk_defer.h), then the mirror
  * is told. That also for a request that a reset has voided: the disk has it all the same.
@@ -162,18 +143,20 @@ static int change(struct virtio_blk *b, enum control_disk_op op, uint64_t offset
 		.length = len,
 		.data = op == CONTROL_DISK_WRITE ? b->piece : NULL,
 	};
-	int passes = b->defer ? blk_defer_add(b->defer, &c) : 1;
+	int passes = b->disk.defer ? blk_defer_add(b->disk.defer, &c) : 1;
 	uint64_t position;
 	int r;
 
 	if (passes < 0)
 		return passes == -ECANCELED ? STATUS_VOID : STATUS_IOERR;
-	r = passes ? to_disk(b, &c) : 0;
+	r = passes ? blk_change(&b->disk, &c) : 0;
+	if (r == -ECANCELED)
+		return STATUS_VOID;
 	if (r)
 		return r < 0 ? STATUS_IOERR : STATUS_OK;
 	r = disk_mirror_put(b->v.vm->disk_mirror, &c, &position);
 	if (!passes)
-		blk_defer_stamp(b->defer, position);
+		blk_defer_stamp(b->disk.defer, position);
 	return r ? STATUS_VOID : STATUS_OK;
 }
 
@@ -186,7 +169,7 @@ static int flush(struct virtio_blk *b)
 
 static bool range_ok(const struct virtio_blk *b, uint64_t offset, uint64_t len)
 {
-	return offset <= b->file.bytes && len <= b->file.bytes - offset;
+	return offset <= b->disk.file.bytes && len <= b->disk.file.bytes - offset;
 }
 
 static int do_read(struct virtio_blk *b)
@@ -198,9 +181,10 @@ static int do_read(struct virtio_blk *b)
 	for (uint64_t at = 0; at < total; at += PIECE_BYTES) {
 		size_t len = (size_t)MIN(total - at, PIECE_BYTES);
 
-		if (b->defer ? blk_defer_read(b->defer, b->offset + at, b->piece, len)
-			     : blk_file_read(&b->file, b->offset + at, b->piece, len))
-			return STATUS_IOERR;
+		int err = blk_read(&b->disk, b->offset + at, b->piece, len);
+
+		if (err)
+			return err == -ECANCELED ? STATUS_VOID : STATUS_IOERR;
 		if (!store(b, at, len))
 			return STATUS_VOID;
 	}
@@ -211,12 +195,12 @@ static int do_read(struct virtio_blk *b)
 static int track_begin(struct virtio_blk *b, struct disk_track_write *w, uint64_t offset,
 		       uint64_t len)
 {
-	return b->defer ? 0 : disk_track_begin(b->v.vm->disk_track, w, b->index, offset, len);
+	return b->disk.defer ? 0 : disk_track_begin(b->v.vm->disk_track, w, b->index, offset, len);
 }
 
 static void track_end(struct virtio_blk *b, struct disk_track_write *w)
 {
-	if (!b->defer)
+	if (!b->disk.defer)
 		disk_track_end(b->v.vm->disk_track, w);
 }
 
@@ -235,7 +219,7 @@ static int do_write(struct virtio_blk *b)
 	struct disk_track_write w;
 	int status = STATUS_OK;
 
-	if (b->file.readonly || total % SECTOR_BYTES || !range_ok(b, b->offset, total))
+	if (b->disk.file.readonly || total % SECTOR_BYTES || !range_ok(b, b->offset, total))
 		return STATUS_IOERR;
 	if (track_begin(b, &w, b->offset, total))
 		return STATUS_IOERR;
@@ -256,7 +240,7 @@ static int erase_range(struct virtio_blk *b, uint64_t sector, uint32_t sectors)
 	struct disk_track_write w;
 	int status;
 
-	if (sector > b->file.bytes / SECTOR_BYTES || !range_ok(b, offset, len))
+	if (sector > b->disk.file.bytes / SECTOR_BYTES || !range_ok(b, offset, len))
 		return STATUS_IOERR;
 	if (!len)
 		return STATUS_OK;
@@ -274,7 +258,7 @@ static int do_erase(struct virtio_blk *b)
 	struct cursor c = cursor_over(ranges, (size_t)MIN(total, sizeof(ranges)));
 	int status = STATUS_OK;
 
-	if (b->file.readonly || !total || total % RANGE_BYTES || total > sizeof(ranges))
+	if (b->disk.file.readonly || !total || total % RANGE_BYTES || total > sizeof(ranges))
 		return STATUS_IOERR;
 	if (!fetch(b, HEAD_BYTES, (size_t)total))
 		return STATUS_VOID;
@@ -341,7 +325,7 @@ static bool parse(struct virtio_blk *b)
 	(void)cursor_get_u32(&c);
 	sector = cursor_get_u64(&c);
 	/* One past the end stands for all that lies beyond, and does not overflow. */
-	b->offset = MIN(sector, b->file.bytes / SECTOR_BYTES + 1) * SECTOR_BYTES;
+	b->offset = MIN(sector, b->disk.file.bytes / SECTOR_BYTES + 1) * SECTOR_BYTES;
 	b->write_through = !(b->v.accepted & VIRTIO_BLK_F_FLUSH);
 	b->resets = b->v.resets;
 	return true;
@@ -411,7 +395,7 @@ static void config(struct virtio_device *v, uint8_t ret[VIRTIO_CONFIG_BYTES])
 	struct virtio_blk *b = from_virtio(v);
 	struct cursor c = cursor_over(ret, VIRTIO_CONFIG_BYTES);
 
-	cursor_put_u64(&c, b->file.bytes / SECTOR_BYTES);
+	cursor_put_u64(&c, b->disk.file.bytes / SECTOR_BYTES);
 	cursor_put_u32(&c, 0); /* size_max */
 	cursor_put_u32(&c, SEG_MAX);
 	cursor_put_u32(&c, 0); /* geometry */
@@ -429,11 +413,11 @@ static void config(struct virtio_device *v, uint8_t ret[VIRTIO_CONFIG_BYTES])
 static void state(struct virtio_device *v, struct state *s)
 {
 	struct virtio_blk *b = from_virtio(v);
-	uint64_t bytes = b->file.bytes;
+	uint64_t bytes = b->disk.file.bytes;
 
 	/* The other host's disk must be as large: what the guest knows of it does not change. */
 	state_u64(s, &bytes);
-	state_check(s, bytes == b->file.bytes);
+	state_check(s, bytes == b->disk.file.bytes);
 	state_count(s, &b->nr_in_flight, VIRTQUEUE_MAX);
 	for (uint32_t i = 0; i < b->nr_in_flight && i < VIRTQUEUE_MAX; i++)
 		state_u16(s, &b->in_flight[i]);
@@ -450,15 +434,14 @@ static int start(struct virtio_device *v)
 {
 	struct virtio_blk *b = from_virtio(v);
 
-	return b->file.fd < 0 ? -ENODEV : blk_file_lock(&b->file);
+	return blk_lock(&b->disk);
 }
 
 static void stop(struct virtio_device *v)
 {
 	struct virtio_blk *b = from_virtio(v);
 
-	if (b->defer)
-		blk_defer_cancel(b->defer);
+	blk_stop(&b->disk);
 	disk_mirror_stop(v->vm->disk_mirror);
 }
 
@@ -467,8 +450,7 @@ static void destroy(struct virtio_device *v)
 	struct virtio_blk *b = from_virtio(v);
 
 	virtio_release(v);
-	blk_defer_close(b->defer);
-	blk_file_close(&b->file);
+	blk_close(&b->disk);
 	free(b);
 }
 
@@ -486,29 +468,13 @@ static const struct virtio_ops ops = {
 static int add_to_track(struct vm *vm, const struct vm_config_disk *disk, uint64_t bytes,
 			struct reason *why)
 {
-	int fd = disk->deferred ? -1 : open(disk->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	int err = fd < 0 && !disk->deferred ? -errno : disk_track_add(vm->disk_track, fd, bytes);
+	bool none = disk->deferred || blk_is_served(disk);
+	int fd = none ? -1 : open(disk->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	int err = fd < 0 && !none ? -errno : disk_track_add(vm->disk_track, fd, bytes);
 
+	if (!err && blk_is_served(disk))
+		disk_track_keep(vm->disk_track);
 	return err ? reason_set(why, -err, "disk %s: %s", disk->path, strerror(-err)) : 0;
-}
-
-/* A deferred disk of a standby cannot be opened yet (the other host has it): virtio_blk_give(). */
-static int open_file(struct virtio_blk *b, const struct vm_config_disk *disk, struct reason *why)
-{
-	struct vm *vm = b->v.vm;
-	int err;
-
-	if (vm->standby && disk->deferred)
-		return blk_file_foresee(&b->file, disk->path, disk->readonly, why);
-	err = blk_file_open(&b->file, disk->path, disk->readonly, why);
-	if (err || vm->standby)
-		return err;
-	err = blk_file_lock(&b->file);
-	if (err) {
-		blk_file_close(&b->file);
-		return reason_set(why, -err, "disk %s is in use", disk->path);
-	}
-	return 0;
 }
 
 int virtio_blk_create(struct vm *vm, unsigned int index, struct reason *why)
@@ -529,24 +495,19 @@ int virtio_blk_create(struct vm *vm, unsigned int index, struct reason *why)
 		return reason_set(why, ENOMEM, "no memory for disk %s", disk->path);
 	b->index = (uint16_t)index;
 	b->v.vm = vm;
-	err = open_file(b, disk, why);
+	err = blk_open(&b->disk, disk, vm->standby, why);
 	if (err)
 		goto err_free;
-	err = disk->deferred ? blk_defer_open(&b->file, &b->defer) : 0;
-	if (err)
-		goto err_close;
 	identity.features |=
 		disk->readonly ? VIRTIO_BLK_F_RO : VIRTIO_BLK_F_DISCARD | VIRTIO_BLK_F_WRITE_ZEROES;
 	err = virtio_add(&b->v, vm, &ops, &identity, why);
 	if (err)
-		goto err_defer;
+		goto err_close;
 	/* The device is in the VM's list by now, which frees it. */
-	return add_to_track(vm, disk, b->file.bytes, why);
+	return add_to_track(vm, disk, b->disk.file.bytes, why);
 
-err_defer:
-	blk_defer_close(b->defer);
 err_close:
-	blk_file_close(&b->file);
+	blk_close(&b->disk);
 err_free:
 	free(b);
 	return err;
@@ -567,7 +528,7 @@ int virtio_blk_info(struct vm *vm, unsigned int index, struct virtio_blk_info *r
 
 	if (!b)
 		return -ENODEV;
-	*ret = (struct virtio_blk_info){ b->file.bytes, b->file.readonly };
+	*ret = (struct virtio_blk_info){ b->disk.file.bytes, b->disk.file.readonly };
 	return 0;
 }
 
@@ -575,17 +536,17 @@ struct blk_defer *virtio_blk_defer(struct vm *vm, unsigned int index)
 {
 	const struct virtio_blk *b = find(vm, index);
 
-	return b ? b->defer : NULL;
+	return b ? b->disk.defer : NULL;
 }
 
 int virtio_blk_give(struct vm *vm, unsigned int index, int fd, struct reason *why)
 {
 	struct virtio_blk *b = find(vm, index);
-	int err = !b || !b->defer ? -ENODEV : b->file.fd >= 0 ? -EBUSY : 0;
+	int err = !b || !b->disk.defer ? -ENODEV : b->disk.file.fd >= 0 ? -EBUSY : 0;
 
 	if (err) {
 		close(fd);
 		return reason_set(why, -err, "disk %u does not wait for a descriptor", index);
 	}
-	return blk_file_give(&b->file, fd, why);
+	return blk_file_give(&b->disk.file, fd, why);
 }

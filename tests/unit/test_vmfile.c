@@ -36,7 +36,8 @@ static void whole_file(void **state)
 		      "kernel = '/boot/vmlinuz'\nramdisk=\"/boot/initrd # no remark\"\n"
 		      "extra = \"console=ttyS0 a=b\"\nroot = '/dev/vda'\n"
 		      "memory = 256\nmaxmem = 256\nvcpus = 2\ntype = 'pvh'\nserial='pty'\n"
-		      "disk = [ '/x.img,raw,xvda,rw',\n  # between\n  '/y.img,raw,xvdb,ro' ]\n"
+		      "disk = [ '/x.img,raw,xvda,rw',\n  # between\n  '/y.img,raw,xvdb,ro',\n"
+		      "  'format=raw,vdev=xvdc,access=rw,target=nbd:unix:/run/z/nbd' ]\n"
 		      "vif = [ 'mac=52:54:00:77:01:0A, bridge=br0', '' ]\n"
 		      "on_poweroff = 'destroy'\non_reboot = \"restart\"\non_crash = 'preserve'\n",
 		      &o, &why),
@@ -49,7 +50,9 @@ static void whole_file(void **state)
 	assert_int_equal(json_number(o, "vcpus", 0), 2);
 	assert_string_equal(json_text(o, "on_crash", ""), "preserve");
 	disks = json_member(o, "disks");
-	assert_int_equal(json_object_array_length(disks), 2);
+	assert_int_equal(json_object_array_length(disks), 3);
+	assert_string_equal(json_text(json_object_array_get_idx(disks, 2), "path", ""),
+			    "nbd:unix:/run/z/nbd");
 	assert_string_equal(json_text(json_object_array_get_idx(disks, 1), "path", ""), "/y.img");
 	assert_true(json_flag(json_object_array_get_idx(disks, 1), "readonly"));
 	assert_false(json_flag(json_object_array_get_idx(disks, 0), "readonly"));
@@ -110,6 +113,8 @@ static void refusals(void **state)
 		{ MINIMAL "disk = [ '/x.img,qcow2,xvda,rw' ]\n", "format qcow2, expected raw" },
 		{ MINIMAL "disk = [ '/x.iso,raw,hdc:cdrom,r' ]\n", "CD-ROM" },
 		{ MINIMAL "disk = [ 'x.img,raw,xvda,rw' ]\n", "absolute path" },
+		{ MINIMAL "disk = [ 'vdev=xvda,target=nbd:unix:x' ]\n", "absolute path" },
+		{ MINIMAL "disk = [ 'vdev=xvda,target=nbd:tcp:/x' ]\n", "absolute path" },
 		{ MINIMAL "disk = [ '/x,raw,xvda,rw', '/x,raw,xvdb,rw' ]\n", "given twice" },
 		{ MINIMAL "vif = [ 'mac=52:54:00:77:01' ]\n", "unicast address" },
 		{ MINIMAL "vif = [ 'mac=01:54:00:77:01:00' ]\n", "unicast address" },

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+#include "hypervisor/control/control.h"
 #include "tools/common/json.h"
 #include "tools/common/text.h"
 #include "tools/common/vmfile_device.h"
@@ -311,6 +312,21 @@ static int check_file(const char *what, const char *path, bool device_too, struc
 	return 0;
 }
 
+/* A file, a block device, or the socket by which one is served. */
+static int check_disk(const char *path, struct reason *why)
+{
+	size_t prefix = strlen(CONTROL_NBD_PREFIX);
+	struct stat st;
+
+	if (strncmp(path, CONTROL_NBD_PREFIX, prefix))
+		return check_file("disk", path, true, why);
+	if (stat(path + prefix, &st) < 0)
+		return reason_set(why, errno, "disk %s: %s", path, strerror(errno));
+	if (!S_ISSOCK(st.st_mode))
+		return reason_set(why, EINVAL, "disk %s is no socket", path);
+	return 0;
+}
+
 static int check_files(struct json_object *o, struct reason *why)
 {
 	struct json_object *disks = json_member(o, "disks");
@@ -320,8 +336,7 @@ static int check_files(struct json_object *o, struct reason *why)
 	if (!r && ramdisk)
 		r = check_file("ramdisk", ramdisk, false, why);
 	for (size_t i = 0; !r && i < json_object_array_length(disks); i++)
-		r = check_file("disk", json_text(json_object_array_get_idx(disks, i), "path", ""),
-			       true, why);
+		r = check_disk(json_text(json_object_array_get_idx(disks, i), "path", ""), why);
 	return r;
 }
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <sys/random.h>
 
+#include "hypervisor/control/control.h"
 #include "tools/common/json.h"
 #include "tools/common/vmfile.h"
 
@@ -25,6 +26,16 @@ static int get_list(XLU_Config *cfg, const char *key, unsigned int max, XLU_Conf
 	return 0;
 }
 
+/* Of a file or device, or of the socket of its server. */
+static bool is_path(const char *text)
+{
+	size_t prefix = strlen(CONTROL_NBD_PREFIX);
+
+	if (text && !strncmp(text, CONTROL_NBD_PREFIX, prefix))
+		text += prefix;
+	return text && text[0] == '/';
+}
+
 static int check_disk(const libxl_device_disk *d, const char *spec, struct json_object *disks,
 		      struct reason *why)
 {
@@ -34,9 +45,10 @@ static int check_disk(const libxl_device_disk *d, const char *spec, struct json_
 	if (d->is_cdrom)
 		return reason_set(why, EINVAL, "disk '%.80s': a CD-ROM; only disks are possible",
 				  spec);
-	if (!d->pdev_path || d->pdev_path[0] != '/' || strlen(d->pdev_path) > VMFILE_PATH_MAX)
+	if (!is_path(d->pdev_path) || strlen(d->pdev_path) > VMFILE_PATH_MAX)
 		return reason_set(why, EINVAL,
-				  "disk '%.80s': expected an absolute path of at most %u bytes",
+				  "disk '%.80s': expected an absolute path of at most %u bytes, or "
+				  "target=" CONTROL_NBD_PREFIX "/SOCKET",
 				  spec, VMFILE_PATH_MAX);
 	for (size_t i = 0; i < json_object_array_length(disks); i++)
 		if (!strcmp(json_text(json_object_array_get_idx(disks, i), "path", ""),

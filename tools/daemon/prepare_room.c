@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "disk-replica/log.h"
+#include "disk-replica/sources.h"
 #include "tools/common/json.h"
 #include "tools/common/text.h"
 #include "tools/daemon/daemon.h"
@@ -111,6 +112,16 @@ static const char *check_disk(const char *path, uint64_t bytes, struct reason *w
 	return NULL;
 }
 
+/* Here its own server must be at hand; the disk is filled where that has it. */
+static const char *check_served(const char *name, uint64_t bytes, struct reason *why)
+{
+	cleanup_free struct disk_info *disk = calloc(1, sizeof(*disk));
+
+	if (!disk || sources_look_up(name, disk, why))
+		return "not-served";
+	return check_disk(disk->path, bytes, why);
+}
+
 static bool is_named(struct json_object *request, const char *path)
 {
 	struct json_object *list = json_member(json_member(request, "config"), "disks");
@@ -159,14 +170,16 @@ const char *prepare_check_room(struct daemon *d, struct json_object *request, st
 		uint64_t bytes = json_number(disk, "bytes", 0);
 
 		/* The peer is a known host, and yet: only what the VM itself names (P4). */
-		if (*path != '/' || !bytes || bytes > MAX_BYTES || !is_named(request, path)) {
+		if ((*path != '/' && !sources_is_served(path)) || !bytes || bytes > MAX_BYTES ||
+		    !is_named(request, path)) {
 			reason_set(why, EINVAL,
 				   "disk %zu: \"%.100s\" of %llu bytes is none of the "
 				   "configuration's",
 				   i, path, (unsigned long long)bytes);
 			return "bad-request";
 		}
-		code = check_disk(path, bytes, why);
+		code = sources_is_served(path) ? check_served(path, bytes, why)
+					       : check_disk(path, bytes, why);
 	}
 	return code;
 }
