@@ -34,7 +34,7 @@ enum letter_kind {
 	LETTER_YIELD,	 /* reason_why; echo_ns, age_ns: YIELD's two spans */
 	LETTER_YIELD_REQUEST,
 	LETTER_BROKEN, /* the link broke; why */
-	LETTER_FAILED, /* this host cannot go on: reason_why, why */
+	LETTER_FAILED, /* this host cannot go on: why; a backup's: reason_why */
 };
 
 struct letter {

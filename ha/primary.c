@@ -196,6 +196,20 @@ static void link_broke(struct engine *e, const char *text)
 	p->dial_delay_ns = DIAL_DELAY_MIN_NS;
 }
 
+/*
+ * The server of a disk has gone, and what came after it may have changed the disk without
+ * telling. To the guest its disk is slow. The backup has the disk of the last whole epoch and
+ * a server of its own: it goes on from there. Without one, the VM waits for the server.
+ */
+static void disk_lost(struct engine *e, const char *text)
+{
+	struct role_event ev = { .kind = ROLE_EV_OP_FAILOVER };
+
+	engine_event(e, "disk-lost", "%s", text);
+	if (role_may_run_solo(&e->role) || engine_feed(e, &ev))
+		link_broke(e, NULL);
+}
+
 static void prepared(struct engine *e, const struct letter *l)
 {
 	struct primary *p = e->side;
@@ -310,7 +324,8 @@ static void letter(struct engine *e, const struct letter *l)
 		link_broke(e, "the peer speaks as if it were the primary");
 		break;
 	case LETTER_FAILED:
-		break; /* a backup's */
+		disk_lost(e, l->why.text);
+		break;
 	}
 }
 

@@ -40,6 +40,7 @@ struct sender {
 	/* The thread's own. */
 	uint64_t open_epoch; /* the one whose frames are being sent */
 	uint64_t pages_sent, disk_ops_sent;
+	bool disk_lost;		    /* who changes it has gone: the epoch was not sent */
 	struct mirror_mark drained; /* positions in the mirror */
 	bool copied;
 	bool round_before; /* this is not the first round */
@@ -215,6 +216,7 @@ static int do_epoch(struct sender *s, const struct stage_slot *slot)
 	blackbox_record("encode", slot->epoch, slot->nr_pages);
 	if (s->config.mirror) {
 		r = mirror_check(s->config.mirror, &s->why.why);
+		s->disk_lost = r != 0;
 		if (!r)
 			r = drain(s, &slot->disk_limit);
 	}
@@ -445,6 +447,8 @@ static void *run(void *opaque)
 		if (!s->why.why.text[0])
 			reason_set(&s->why.why, -r, "sending: %s", strerror(-r));
 		l.why = s->why.why;
+		if (s->disk_lost)
+			l.kind = LETTER_FAILED;
 		mailbox_post(s->config.mailbox, &l);
 	}
 	return NULL;

@@ -57,8 +57,8 @@ serve()
 	rm -f "$at/nbd"
 	nbdkit -f -U "$at/nbd" "$PLUGIN" file="$T/$1/host/served.img" control="$at" \
 		>>"$T/$1/nbdkit.log" 2>&1 &
-	server=$!
-	servers+=($server)
+	echo $! >"$T/$1/nbdkit.pid"
+	servers+=($!)
 	disown
 	until_true 10 nbdinfo --size "nbd+unix:///?socket=$at/nbd" >/dev/null 2>&1 ||
 		fail "nbdkit on $1"
@@ -69,38 +69,70 @@ epochs() { status a .epochs_committed; }
 more_epochs() { [ "$(epochs)" -gt "$1" ]; }
 has_taken_over() { [ "$(status b ".takeover.takeover_ns | numbers")" ]; }
 protected() { [ "$(status a .protected)" = true ]; }
-same() { cmp "$T/a/host/$1" "$T/b/host/$1" || fail "$2: $1 differs"; }
+
+# begin: two fresh hosts with the VM protected, and the client's first writes on both.
+begin()
+{
+	local host
+	for host in a b; do
+		rm -rf "$T/$host"/{run,state,log,host,daemon.log}
+		make_disks $host
+		serve $host
+		start_host $host
+	done
+	on a vm create "$T/tiny.cfg" >/dev/null || fail "$scene: vm create"
+	on a protect tiny b >/dev/null || fail "$scene: protect"
+	on a wait tiny --for=protected --timeout=60s >/dev/null ||
+		fail "$scene: not protected: $(status a .word)"
+	write_all "$T/first"
+	# An epoch that began after the last write: the second from here.
+	until_true 30 more_epochs $(($(epochs) + 2)) || fail "$scene: no more epochs"
+	protected || fail "$scene: writing ended protection: $(status a .word)"
+	cmp "$T/first" "$T/a/host/served.img" || fail "$scene: the server's disk"
+}
+
+end()
+{
+	local host f
+	for host in a b; do
+		cut_off $host polluxd
+		cut_off $host ha
+		for f in "$T/$host"/run/vm/*/vm.json; do
+			[ -e "$f" ] && kill -9 "$(pid_in "$f")" 2>/dev/null
+		done
+		kill -9 "$(cat "$T/$host/nbdkit.pid")" 2>/dev/null
+		rm -f "$T/$host/daemon.pid"
+	done
+}
+
+# The backup runs the VM, from the disks of the last epochs that knew of the writes.
+b_goes_on()
+{
+	until_true 30 has_taken_over || fail "$scene: b did not take over: a $(status a .word), b $(status b .word)"
+	cmp "$T/first" "$T/b/host/served.img" || fail "$scene: the served disk on b"
+	cmp "$T/a/host/own.img" "$T/b/host/own.img" || fail "$scene: the VM's own disk on b"
+	echo "$scene: taken over, disks as they were: $(status b .takeover | tr -d '\n ')"
+}
 
 make_pair 'interval = 50ms' 'timeout = 1s'
-make_disks a
-make_disks b
-serve a
-on_a=$server
-serve b
-start_host a
-start_host b
-on a vm create "$T/tiny.cfg" >/dev/null || fail "vm create: $(on a vm create "$T/tiny.cfg" 2>&1)"
-on a protect tiny b >/dev/null || fail "protect"
-on a wait tiny --for=protected --timeout=60s >/dev/null || fail "not protected: $(status a .word)"
-
 head -c 16M /dev/urandom >"$T/first"
-write_all "$T/first"
-# An epoch that began after the last write: the second from here.
-until_true 30 more_epochs $(($(epochs) + 2)) || fail "no more epochs"
-protected || fail "writing ended protection: $(status a .word)"
-cmp "$T/first" "$T/a/host/served.img" || fail "the server's disk"
-case ${1:-host} in
-host)
-	cut_off a polluxd
-	rm "$T/a/daemon.pid"
-	cut_off a ha
-	cut_off a vmm
-	;;
-server) ;;
-esac
-kill -9 $on_a
-until_true 30 has_taken_over || fail "b did not take over: a $(status a .word), b $(status b .word)"
-same served.img "after the takeover"
-same own.img "after the takeover"
-echo "the backup went on: $(status b .takeover)"
+head -c 16M /dev/urandom >"$T/second"
+
+scene='the host dies'
+begin
+cut_off a polluxd
+cut_off a ha
+cut_off a vmm
+kill -9 "$(cat "$T/a/nbdkit.pid")"
+b_goes_on
+end
+
+# The one that comes after it is told of no mirror: its changes must not be part of an epoch.
+scene='the server dies, and another comes'
+begin
+kill -9 "$(cat "$T/a/nbdkit.pid")"
+serve a
+write_all "$T/second"
+b_goes_on
+end
 exit 0

@@ -90,10 +90,10 @@ refused()
 
 make_disks()
 {
-	truncate -s 64M "$T/disk" "$T/replica"
+	truncate -s 32M "$T/disk" "$T/replica"
 	head -c $((8 * MIB)) /dev/urandom | dd of="$T/disk" conv=notrunc bs=1M seek=3 status=none
-	head -c $((8 * MIB)) /dev/urandom | dd of="$T/replica" conv=notrunc bs=1M seek=40 status=none
-	head -c $((64 * MIB)) /dev/urandom >"$T/random"
+	head -c $((8 * MIB)) /dev/urandom | dd of="$T/replica" conv=notrunc bs=1M seek=20 status=none
+	head -c $((32 * MIB)) /dev/urandom >"$T/random"
 }
 
 bad_parameters()
@@ -118,7 +118,7 @@ capabilities()
 	for what in connect write flush fua multi-conn trim zero 'fast-zero' cache; do
 		nbdinfo --can $what "$URI" || fail "nbdinfo --can $what"
 	done
-	[ "$(nbdinfo --size "$URI")" = $((64 * MIB)) ] || fail "size $(nbdinfo --size "$URI")"
+	[ "$(nbdinfo --size "$URI")" = $((32 * MIB)) ] || fail "size $(nbdinfo --size "$URI")"
 	nbdinfo --map --totals "$URI" >"$T/map.log" || fail "nbdinfo --map"
 	grep -q "$((8 * MIB)) .*data" "$T/map.log" || fail "extents"
 }
@@ -134,7 +134,7 @@ copies()
 
 fio_verify()
 {
-	fio --name=nbd --ioengine=nbd --uri="$URI" --rw=randwrite --bsrange=4k-64k --size=32M \
+	fio --name=nbd --ioengine=nbd --uri="$URI" --rw=randwrite --bsrange=4k-64k --size=12M \
 		--iodepth=32 --fsync=16 --verify=crc32c --verify_fatal=1 --verify_state_save=0 --randseed=7 \
 		>"$T/fio.log" 2>&1 || fail fio
 }
@@ -269,7 +269,7 @@ assert r.returncode != 0 and 'busy' in r.stderr, r.stderr
 
 make_disks
 head -c $((5 * MIB)) /dev/urandom >"$T/sparse"
-truncate -s 64M "$T/sparse"
+truncate -s 32M "$T/sparse"
 bad_parameters
 serve
 capabilities
