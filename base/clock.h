@@ -27,6 +27,14 @@ static inline uint64_t clock_now_ns(void)
 	return clock_read_ns(CLOCK_BOOTTIME);
 }
 
+/* For poll(2): rounded up; 0 when it has come. */
+static inline int clock_ms_until(uint64_t ns)
+{
+	uint64_t now = clock_now_ns();
+
+	return ns > now ? (int)((ns - now) / NS_PER_MS) + 1 : 0;
+}
+
 static inline uint64_t clock_wall_ns(void)
 {
 	return clock_read_ns(CLOCK_REALTIME);

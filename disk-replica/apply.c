@@ -10,6 +10,8 @@
 #include <stdio.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
+#include "disk-replica/regions.h"
 #include "disk-replica/target.h"
 
 #define APPLY_DIR_MAX 512u
@@ -21,16 +23,28 @@ struct apply {
 	char state_dir[APPLY_DIR_MAX];
 	enum apply_state state, before; /* before: when it broke */
 	int error;			/* the -errno that broke it; atomic */
+	bool related;
+	struct region_header relation;
 	uint64_t bytes;
 };
 
-static int set_state(struct apply *a, enum apply_state state, struct reason *why)
+static struct apply_marker marker_of(const struct apply *a, enum apply_state state)
 {
 	struct apply_marker marker = {
 		.state = state,
 		.error = state == APPLY_FAILED ? -a->error : 0,
 		.wall_ns = clock_wall_ns(),
+		.stamp = { .state = REGION_OPEN },
 	};
+
+	memcpy(marker.token, a->relation.token, sizeof(marker.token));
+	regions_boot_id(marker.stamp.boot);
+	return marker;
+}
+
+static int set_state(struct apply *a, enum apply_state state, struct reason *why)
+{
+	struct apply_marker marker = marker_of(a, state);
 	int err = apply_marker_write(a->state_dir, &marker);
 
 	if (err)
@@ -53,6 +67,36 @@ static int open_targets(struct apply *a, const struct apply_config *config, stru
 	return 0;
 }
 
+/* What this host wrote when it ran the VM stays until the copy is whole. */
+static int begin_relation(struct apply *a, struct reason *why)
+{
+	struct regions own;
+	int err = regions_read(a->state_dir, &own, NULL);
+	bool same = false;
+
+	if (!err) {
+		same = !memcmp(own.header.token, a->relation.token, REGION_TOKEN_BYTES);
+		regions_close(&own);
+	}
+	if (same)
+		return 0;
+	err = regions_create(a->state_dir, &a->relation, a->disks, a->nr_disks, false);
+	return err ? reason_set(why, -err, "%s/%s cannot be written: %s", a->state_dir,
+				REGIONS_NAME, strerrordesc_np(-err))
+		   : 0;
+}
+
+static int begin(struct apply *a, const struct apply_config *config, struct reason *why)
+{
+	int err = open_targets(a, config, why);
+
+	if (!err && a->related)
+		err = begin_relation(a, why);
+	if (!err && fault_at("apply.open"))
+		err = reason_set(why, EIO, "fault point apply.open");
+	return err ? err : set_state(a, APPLY_COPYING, why);
+}
+
 int apply_open(const struct apply_config *config, struct apply **ret, struct reason *why)
 {
 	struct apply *a;
@@ -69,10 +113,12 @@ int apply_open(const struct apply_config *config, struct apply **ret, struct rea
 	if (!a)
 		return -ENOMEM;
 	strcpy(a->state_dir, config->state_dir);
-	err = open_targets(a, config, why);
-	if (!err)
-		err = set_state(a, APPLY_COPYING, why);
+	a->related = config->relation && config->nr_disks;
+	if (a->related)
+		a->relation = *config->relation;
+	err = begin(a, config, why);
 	if (err) {
+		a->state = 0; /* no marker of ours: none to say how the disks look */
 		apply_close(a);
 		return err;
 	}
@@ -80,10 +126,21 @@ int apply_open(const struct apply_config *config, struct apply **ret, struct rea
 	return 0;
 }
 
+/* Best effort: without it the next one to look knows less. */
+static void say_how_they_look(struct apply *a)
+{
+	struct apply_marker marker = marker_of(a, a->state);
+
+	if (!regions_stamp_closed(&marker.stamp, a->disks, a->nr_disks))
+		(void)apply_marker_write(a->state_dir, &marker);
+}
+
 void apply_close(struct apply *a)
 {
 	if (!a)
 		return;
+	if (a->related && a->state)
+		say_how_they_look(a);
 	for (unsigned int i = 0; i < a->nr_disks; i++)
 		target_close(&a->targets[i]);
 	free(a);
@@ -156,7 +213,7 @@ int apply_record(struct apply *a, const struct disk_record *r, struct reason *wh
 	return err ? err : apply_one(a, r, why);
 }
 
-int apply_sync(struct apply *a, struct reason *why)
+static int flush_all(struct apply *a, struct reason *why)
 {
 	int err = refuse_if_broken(a, why);
 
@@ -170,7 +227,24 @@ int apply_sync(struct apply *a, struct reason *why)
 			return become_broken(a, err);
 		}
 	}
-	return set_state(a, APPLY_FOLLOWING, why);
+	return 0;
+}
+
+int apply_sync(struct apply *a, struct reason *why)
+{
+	int err = flush_all(a, why);
+
+	if (!err && fault_at("apply.synced"))
+		err = reason_set(why, EIO, "fault point apply.synced");
+	if (!err && a->related) {
+		err = regions_create(a->state_dir, &a->relation, a->disks, a->nr_disks, false);
+		if (err)
+			reason_set(why, -err, "%s/%s cannot be written: %s", a->state_dir,
+				   REGIONS_NAME, strerrordesc_np(-err));
+	}
+	if (!err && fault_at("apply.following"))
+		err = reason_set(why, EIO, "fault point apply.following");
+	return err ? err : set_state(a, APPLY_FOLLOWING, why);
 }
 
 /* All records are looked at before the first is applied: a bad one changes nothing (P4). */
@@ -228,8 +302,11 @@ int apply_finish(struct apply *a, struct reason *why)
 
 	if (!err && a->state != APPLY_FOLLOWING)
 		err = reason_set(why, EBUSY, "the initial copy has not been synced");
+	if (!err && fault_at("apply.finish"))
+		err = reason_set(why, EIO, "fault point apply.finish");
 	if (!err) {
 		err = apply_marker_remove(a->state_dir);
+		a->state = err ? a->state : 0;
 		if (err)
 			reason_set(why, -err, "%s/%s cannot be removed: %s", a->state_dir,
 				   APPLY_MARKER_NAME, strerrordesc_np(-err));

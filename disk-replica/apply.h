@@ -21,11 +21,17 @@
  *  - A crash or a power cut of the backup leaves the marker as it was. The epochs it had
  *    acknowledged lived in the memory of log.h; the primary has them and runs on.
  *
+ * Which regions may differ from the primary's disks is the primary's to keep count of; here
+ * lie the token that says which primary's, and what this host wrote when it ran the VM itself:
+ * the region file. It is there before the marker is, and empty once the copy is whole, which
+ * has all of it. After a takeover the VM's writes are counted in it.
+ *
  * A FLUSH record is an fdatasync here, in its place in the order, so that after a takeover
  * and a power cut of the new host what the guest had flushed is there.
  *
  * Fault points: "disk.apply" (any change fails with EIO), "disk.space" (ENOSPC),
- * "disk.flush"; "disk.log" is in log.c.
+ * "disk.flush", "apply.open", "apply.synced", "apply.following", "apply.finish"; "disk.log" is
+ * in log.c.
  *
  * Threads: one at a time; apply_is_broken() from any.
  */
@@ -42,6 +48,8 @@ struct apply_config {
 	const struct disk_info *disks; /* copied */
 	unsigned int nr_disks;
 	const char *state_dir; /* exists; for example /var/lib/pollux/VM */
+	/* Whose copy they are, and from whom (regions.h). NULL: nobody keeps count of regions. */
+	const struct region_header *relation;
 };
 
 /*
@@ -51,7 +59,7 @@ struct apply_config {
  * -EINVAL: neither a file nor a block device.
  */
 int apply_open(const struct apply_config *config, struct apply **ret, struct reason *why);
-/* Closes and unlocks; the marker stays. Takes NULL. */
+/* Closes and unlocks; the marker stays, and says how the disks look. Takes NULL. */
 void apply_close(struct apply *a);
 
 /* One record straight to its disk. -EIO, -ENOSPC and what else the disk says. */

@@ -10,6 +10,8 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
+#include "base/bitmap.h"
+
 #define COPY_GRANULE (64u << 10) /* zeroes shorter than this travel as data */
 #define COPY_ALIGN   4096u
 
@@ -27,6 +29,8 @@ struct copy {
 	uint64_t done;
 	uint64_t total;
 	uint8_t *buffer; /* DISK_DATA_MAX */
+	bool partial;
+	struct region_sets only; /* when partial */
 };
 
 static int size_of(int fd, uint64_t *ret_bytes, bool *ret_file)
@@ -100,8 +104,18 @@ void copy_close(struct copy *c)
 		return;
 	for (unsigned int i = 0; i < c->nr_disks; i++)
 		close(c->disks[i].fd);
+	region_sets_close(&c->only);
 	free(c->buffer);
 	free(c);
+}
+
+void copy_only(struct copy *c, struct region_sets *sets)
+{
+	assert(sets->nr_disks == c->nr_disks && !c->done);
+	c->only = *sets;
+	*sets = (struct region_sets){ 0 };
+	c->partial = true;
+	c->total = region_sets_bytes(&c->only);
 }
 
 /* How far the hole at `offset` reaches, 0 when there is data there. */
@@ -161,10 +175,10 @@ static int read_all(int fd, uint8_t *to, size_t len, uint64_t offset)
 	return 0;
 }
 
-static int next_data(struct copy *c, struct disk_record *r, struct reason *why)
+static int next_data(struct copy *c, struct disk_record *r, uint64_t limit, struct reason *why)
 {
 	struct copy_disk *d = &c->disks[c->disk];
-	size_t len = (size_t)MIN(d->bytes - c->offset, (uint64_t)DISK_DATA_MAX);
+	size_t len = (size_t)MIN(limit, (uint64_t)DISK_DATA_MAX);
 	bool zero;
 	int err = read_all(d->fd, c->buffer, len, c->offset);
 
@@ -177,12 +191,33 @@ static int next_data(struct copy *c, struct disk_record *r, struct reason *why)
 	return 0;
 }
 
+/* To where something is to be copied; how far that reaches, 0: the disk is done. */
+static uint64_t seek(struct copy *c)
+{
+	const struct copy_disk *d = &c->disks[c->disk];
+	const uint64_t *bits = c->only.bits[c->disk];
+	unsigned int shift = region_shift(d->bytes);
+	uint64_t count = region_count(d->bytes), region, end;
+
+	if (c->partial && c->offset < d->bytes) {
+		region = bitmap_next(bits, count, c->offset >> shift);
+		if (region > c->offset >> shift)
+			c->offset = MIN(region << shift, d->bytes);
+		for (end = region; end < count && bitmap_test(bits, end); end++)
+			if ((end - region) << shift > DISK_ZEROES_MAX)
+				break;
+		return MIN(end << shift, d->bytes) - c->offset;
+	}
+	return d->bytes - c->offset;
+}
+
 int copy_next(struct copy *c, struct disk_record *ret, struct reason *why)
 {
 	struct disk_record r = { .op = CONTROL_DISK_ZEROES };
+	uint64_t limit = 0;
 	int err;
 
-	while (c->disk < c->nr_disks && c->offset == c->disks[c->disk].bytes) {
+	while (c->disk < c->nr_disks && !(limit = seek(c))) {
 		c->disk++;
 		c->offset = 0;
 	}
@@ -191,8 +226,9 @@ int copy_next(struct copy *c, struct disk_record *ret, struct reason *why)
 	r.disk = (uint16_t)c->disk;
 	r.offset = c->offset;
 	r.length = MIN(hole_length(&c->disks[c->disk], c->offset), DISK_ZEROES_MAX);
+	r.length = MIN(r.length, limit);
 	if (!r.length) {
-		err = next_data(c, &r, why);
+		err = next_data(c, &r, limit, why);
 		if (err)
 			return err;
 	}
@@ -205,6 +241,12 @@ int copy_next(struct copy *c, struct disk_record *ret, struct reason *why)
 uint64_t copy_done_bytes(const struct copy *c)
 {
 	return c->done;
+}
+
+void copy_position(const struct copy *c, unsigned int *ret_disk, uint64_t *ret_offset)
+{
+	*ret_disk = c->disk;
+	*ret_offset = c->offset;
 }
 
 uint64_t copy_total_bytes(const struct copy *c)

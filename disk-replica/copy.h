@@ -20,12 +20,16 @@
  * Its descriptors are its own, read-only, through the page cache, which is coherent with
  * pollux-vmm's own descriptor whether that is buffered or direct.
  *
+ * A partial copy takes only the regions of a set: what was read of the set after the mirror
+ * was on, since a write that is in neither the set nor the mirror cannot be.
+ *
  * Threads: one.
  */
 #ifndef POLLUX_DISK_COPY_H
 #define POLLUX_DISK_COPY_H
 
 #include "disk-replica/format.h"
+#include "disk-replica/region_sets.h"
 
 struct copy;
 
@@ -34,16 +38,20 @@ struct copy;
 int copy_open(const struct disk_info *disks, unsigned int nr_disks, struct copy **ret,
 	      struct reason *why);
 void copy_close(struct copy *c);
+/* Only these, of the same disks; takes the sets over. Before the first copy_next(). */
+void copy_only(struct copy *c, struct region_sets *sets);
 
 /*
  * The next piece: a WRITE of at most DISK_DATA_MAX, or ZEROES of at most DISK_ZEROES_MAX
  * for a hole or for blocks that are zero. Zeroes must travel too: the standby's disk may
- * hold anything. Each byte of each disk comes exactly once. -ENODATA: all is copied.
- * ret->data is valid until the next call. -EIO and others: the disk's error.
+ * hold anything. Each byte of each disk, or of the regions, comes exactly once. -ENODATA: all is
+ * copied. ret->data is valid until the next call. -EIO and others: the disk's error.
  */
 int copy_next(struct copy *c, struct disk_record *ret, struct reason *why);
 
 uint64_t copy_done_bytes(const struct copy *c);
 uint64_t copy_total_bytes(const struct copy *c);
+/* Everything of earlier disks, and of that one below the offset, was given. */
+void copy_position(const struct copy *c, unsigned int *ret_disk, uint64_t *ret_offset);
 
 #endif

@@ -17,21 +17,52 @@ static int open_dir(const char *state_dir)
 	return fd < 0 ? -errno : fd;
 }
 
+static void get_stamp(struct cursor *c, struct region_stamp *ret)
+{
+	ret->state = cursor_get_u32(c);
+	ret->nr_disks = cursor_get_u32(c);
+	cursor_get_bytes(c, ret->boot, sizeof(ret->boot));
+	for (unsigned int i = 0; i < REGION_DISKS_MAX; i++) {
+		ret->look[i].bytes = cursor_get_u64(c);
+		ret->look[i].inode = cursor_get_u64(c);
+		ret->look[i].mtime_ns = cursor_get_u64(c);
+	}
+}
+
+static void put_stamp(struct cursor *c, const struct region_stamp *stamp)
+{
+	cursor_put_u32(c, stamp->state);
+	cursor_put_u32(c, stamp->nr_disks);
+	cursor_put_bytes(c, stamp->boot, sizeof(stamp->boot));
+	for (unsigned int i = 0; i < REGION_DISKS_MAX; i++) {
+		cursor_put_u64(c, stamp->look[i].bytes);
+		cursor_put_u64(c, stamp->look[i].inode);
+		cursor_put_u64(c, stamp->look[i].mtime_ns);
+	}
+}
+
 static int decode(const uint8_t *bytes, size_t len, struct apply_marker *ret)
 {
 	struct cursor c = cursor_over(bytes, len);
+	struct apply_marker m = { 0 };
 	uint32_t magic = cursor_get_u32(&c);
 	uint16_t version = cursor_get_u16(&c);
 	uint16_t state = cursor_get_u16(&c);
 	int32_t error = (int32_t)cursor_get_u32(&c);
-	uint64_t wall_ns = cursor_get_u64(&c);
-	uint64_t checksum = cursor_get_u64(&c);
+	uint64_t checksum;
+
+	m.wall_ns = cursor_get_u64(&c);
+	cursor_get_bytes(&c, m.token, sizeof(m.token));
+	get_stamp(&c, &m.stamp);
+	checksum = cursor_get_u64(&c);
 
 	if (!cursor_done(&c) || magic != APPLY_MARKER_MAGIC || version != APPLY_MARKER_VERSION ||
 	    checksum != XXH3_64bits(bytes, MARKER_CHECKED_BYTES) || state < APPLY_COPYING ||
-	    state > APPLY_FAILED)
+	    state > APPLY_FAILED || m.stamp.nr_disks > REGION_DISKS_MAX)
 		return -EBADMSG;
-	*ret = (struct apply_marker){ .state = state, .error = error, .wall_ns = wall_ns };
+	m.state = state;
+	m.error = error;
+	*ret = m;
 	return 0;
 }
 
@@ -44,6 +75,8 @@ static void encode(const struct apply_marker *marker, uint8_t bytes[APPLY_MARKER
 	cursor_put_u16(&c, (uint16_t)marker->state);
 	cursor_put_u32(&c, (uint32_t)marker->error);
 	cursor_put_u64(&c, marker->wall_ns);
+	cursor_put_bytes(&c, marker->token, sizeof(marker->token));
+	put_stamp(&c, &marker->stamp);
 	cursor_put_u64(&c, XXH3_64bits(bytes, MARKER_CHECKED_BYTES));
 	assert(cursor_done(&c));
 }

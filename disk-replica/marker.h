@@ -10,11 +10,12 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "hypervisor/control/region_file.h"
 
 #define APPLY_MARKER_NAME    "standby-disks"	  /* in the state directory */
 #define APPLY_MARKER_MAGIC   UINT32_C(0x44584c50) /* the bytes "PLXD" */
-#define APPLY_MARKER_VERSION 1u
-#define APPLY_MARKER_BYTES   28u
+#define APPLY_MARKER_VERSION 2u
+#define APPLY_MARKER_BYTES   260u
 
 enum apply_state {
 	APPLY_COPYING = 1,   /* the initial copy is under way */
@@ -25,6 +26,8 @@ struct apply_marker {
 	enum apply_state state;
 	int32_t error; /* errno of APPLY_FAILED, else 0 */
 	uint64_t wall_ns;
+	uint8_t token[REGION_TOKEN_BYTES]; /* whose copy they are; zeroes: nobody keeps count */
+	struct region_stamp stamp;	   /* closed: how they were left */
 };
 
 /* -ENOENT: no marker, the disks are the VM's own. -EBADMSG: one that cannot be read counts

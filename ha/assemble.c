@@ -23,7 +23,7 @@ struct assembler {
 	bool ended;	      /* lock */
 	bool direct;	      /* the first epoch: straight to the standby */
 	struct pending_epoch *epoch;
-	_Atomic uint64_t bytes_raw;
+	_Atomic uint64_t bytes_raw, disk_ops;
 };
 
 /* The primary did nothing wrong: this host cannot go on. Said in the name of the link: once
@@ -116,6 +116,7 @@ static int take_disk(struct assembler *a, const struct message *m, struct refusa
 	a->epoch->disk_ops++;
 	err = a->direct ? apply_record(a->config.apply, &r, &text)
 			: log_record(a, m->epoch, &r, &text);
+	a->disk_ops += !err && a->direct;
 	if (!err)
 		return 0;
 	return local_failure(a, err, err == -ENOSPC ? ROLE_WHY_NO_SPACE : ROLE_WHY_DISK_ERROR,
@@ -285,6 +286,11 @@ void assemble_close(struct assembler *a)
 	decode_close(a->decoder);
 	pthread_mutex_destroy(&a->lock);
 	free(a);
+}
+
+uint64_t assemble_disk_ops(const struct assembler *a)
+{
+	return a->disk_ops;
 }
 
 uint64_t assemble_bytes_raw(const struct assembler *a)

@@ -47,6 +47,8 @@ void assemble_close(struct assembler *a);
 void assemble_end(struct assembler *a);
 /* A link_sink: `opaque` is the assembler. */
 int assemble_frame(void *opaque, const struct message *m, struct refusal *why);
+/* Disk records of the first epoch that are on the disks; any thread. */
+uint64_t assemble_disk_ops(const struct assembler *a);
 uint64_t assemble_bytes_raw(const struct assembler *a); /* of pages; any thread */
 
 #endif

@@ -2,15 +2,18 @@
 #include "ha/backup.h"
 
 #include <json-c/json.h>
+#include <stdio.h>
 
 #include "base/clock.h"
 #include "base/fault.h"
 #include "disk-replica/apply.h"
 #include "disk-replica/log.h"
 #include "disk-replica/sources.h"
+#include "disk-replica/region_sets.h"
 #include "ha/accept.h"
 #include "ha/assemble.h"
 #include "ha/commit.h"
+#include "ha/durable.h"
 #include "ha/link.h"
 #include "ha/local.h"
 #include "ha/pending.h"
@@ -48,6 +51,8 @@ static void drop_standby(struct engine *e)
 	if (b->assembler)
 		assemble_end(b->assembler);
 	commit_abandon(b->commit);
+	durable_close(b->durable);
+	b->durable = NULL;
 	apply_close(b->apply);
 	b->apply = NULL;
 	xc_domain_destroy(b->platform.xch, b->platform.domid);
@@ -193,6 +198,7 @@ static void connected(struct engine *e)
 	int r;
 
 	accept_take(b->acceptor, &in);
+	b->tells_durable = in.welcome.features & PROTO_FEATURE_DURABLE;
 	r = engine_feed(e, &ev);
 	if (!r)
 		r = open_link(e, &in);
@@ -228,6 +234,7 @@ static void heartbeat(struct engine *e, const struct letter *l)
 
 	b->beat_ns = l->echo_ns;
 	engine_feed(e, &ev);
+	backup_say_durable(e);
 }
 
 static void epoch_whole(struct engine *e, const struct letter *l)
@@ -311,6 +318,7 @@ static void letter(struct engine *e, const struct letter *l)
 	case LETTER_PREPARED:
 	case LETTER_DIAL_FAILED:
 	case LETTER_ACK:
+	case LETTER_DURABLE:
 	case LETTER_ECHO:
 	case LETTER_SENDING_END:
 	case LETTER_ROUND_SENT:
@@ -445,6 +453,7 @@ static int open_disks(struct engine *e, struct reason *why)
 {
 	struct backup *b = e->side;
 	struct apply_config config = { .disks = b->disks, .state_dir = e->settings.record_dir };
+	struct region_header relation = { .generation = e->role.own.generation };
 	int r = list_disks(b, why);
 
 	config.nr_disks = b->nr_disks;
@@ -452,7 +461,13 @@ static int open_disks(struct engine *e, struct reason *why)
 		return r;
 	r = disk_log_open(MAX(DISK_LOG_PER_RING * e->settings.disk_ring_bytes, DISK_LOG_MIN),
 			  &b->log, why);
-	return r ? r : apply_open(&config, &b->apply, why);
+	if (region_token_from_text(e->settings.disk_token, relation.token)) {
+		snprintf(relation.peer, sizeof(relation.peer), "%s", e->settings.peer);
+		config.relation = &relation;
+	}
+	if (!r)
+		r = apply_open(&config, &b->apply, why);
+	return r ? r : durable_open(b->disks, b->nr_disks, &b->durable);
 }
 
 static uint64_t largest_epoch(const struct backup *b)
@@ -534,6 +549,7 @@ static void backup_close(struct engine *e)
 	assemble_close(b->assembler);
 	pending_close(b->pending);
 	disk_log_close(b->log);
+	durable_close(b->durable);
 	apply_close(b->apply);
 	control_close(b->control);
 	platform_close(&b->platform);

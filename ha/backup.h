@@ -15,6 +15,7 @@ struct acceptor;
 struct apply;
 struct assembler;
 struct commit;
+struct durable;
 struct control;
 struct disk_log;
 struct link;
@@ -39,6 +40,8 @@ struct backup {
 	struct apply *apply;
 	struct assembler *assembler;
 	struct commit *commit;
+	struct durable *durable; /* NULL: the primary does not ask */
+	bool tells_durable;
 
 	uint64_t acked_ns; /* when the last acknowledgement was sent */
 	/* When the primary's YIELD was read, and its two spans; 0: none. */
@@ -53,6 +56,9 @@ struct backup {
 
 /* backup.c */
 void backup_drop_link(struct engine *e);
+
+/* backup_durable.c: tells the primary what is on stable storage, if that has changed. */
+void backup_say_durable(struct engine *e);
 
 /* takeover.c: commits what is whole, drops what is not, loads, announces, runs; then feeds
  * TAKEN_OVER, or LOCAL_FAILURE and the guest has not run. */

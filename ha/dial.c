@@ -19,6 +19,7 @@ struct dial {
 	uint64_t generation;
 	uint16_t port;
 	struct dial_connected connected; /* the thread's until its letter is posted */
+	struct resync resync;		 /* likewise */
 };
 
 static struct json_object *disks_json(const struct dial_config *c)
@@ -47,7 +48,19 @@ static struct json_object *options_json(const struct settings *s)
 	return o;
 }
 
-static struct json_object *request_json(const struct dial *d)
+static struct resync_config resync_config(const struct dial *d)
+{
+	const struct settings *s = d->config.settings;
+
+	return (struct resync_config){ .run_dir = s->run_dir,
+				       .state_dir = s->record_dir,
+				       .peer = s->peer,
+				       .generation = d->generation,
+				       .disks = d->config.disks,
+				       .nr_disks = d->config.nr_disks };
+}
+
+static struct json_object *request_json(const struct dial *d, const struct resync_offer *offer)
 {
 	const struct settings *s = d->config.settings;
 	struct json_object *o = json_object_new_object();
@@ -64,6 +77,7 @@ static struct json_object *request_json(const struct dial *d)
 	json_object_object_add(o, "memory_bytes", json_object_new_uint64(d->config.memory_bytes));
 	json_object_object_add(o, "timeout_ns", json_object_new_uint64(s->timeout_ns));
 	json_object_object_add(o, "settings", options_json(s));
+	resync_put_offer(offer, o);
 	return o;
 }
 
@@ -85,9 +99,12 @@ static const char *get_text(struct json_object *o, const char *key)
 		       : "";
 }
 
-/* What the other host answered, as a letter; anything that is no clear answer is a failure. */
-static void read_answer(const char *reply, struct letter *ret)
+/* What the other host answered, as a letter; anything that is no clear answer is a failure.
+ * The disks' part is done here, where waiting for a disk delays nobody. */
+static void read_answer(struct dial *d, const struct resync_offer *offer, const char *reply,
+			struct letter *ret)
 {
+	struct resync_config config = resync_config(d);
 	struct json_object *o = json_tokener_parse(reply), *ok;
 	bool yes = o && json_object_object_get_ex(o, "ok", &ok) && json_object_get_boolean(ok);
 	uint64_t port = o ? get_u64(o, "port") : 0;
@@ -95,6 +112,7 @@ static void read_answer(const char *reply, struct letter *ret)
 	ret->kind = LETTER_DIAL_FAILED;
 	ret->generation = o ? get_u64(o, "generation") : 0;
 	if (yes && port && port <= UINT16_MAX && ret->generation) {
+		resync_settle(&config, offer, o, &d->resync);
 		ret->kind = LETTER_PREPARED;
 		ret->value = port;
 	} else if (o && !yes && !strcmp(get_text(o, "code"), "active")) {
@@ -116,15 +134,20 @@ static void *prepare(void *opaque)
 		.deadline_ns = clock_now_ns() + PROTO_REQUEST_NS,
 		.interrupt_fd = d->interrupt_fd,
 	};
-	struct json_object *request = request_json(d);
+	struct resync_config config = resync_config(d);
 	struct letter l = { .kind = LETTER_DIAL_FAILED };
 	cleanup_free char *reply = NULL;
+	struct json_object *request;
+	struct resync_offer offer;
 	struct refusal why = { 0 };
+
+	resync_offer(&config, &offer);
+	request = request_json(d, &offer);
 
 	if (errand_call(d->config.tls, &peer, json_object_to_json_string(request), &reply, &why))
 		l.why = why.why;
 	else
-		read_answer(reply, &l);
+		read_answer(d, &offer, reply, &l);
 	json_object_put(request);
 	mailbox_post(d->config.mailbox, &l);
 	return NULL;
@@ -241,6 +264,11 @@ void dial_take_connected(struct dial *d, struct dial_connected *ret)
 {
 	*ret = d->connected;
 	d->connected = (struct dial_connected){ 0 };
+}
+
+const struct resync *dial_resync(const struct dial *d)
+{
+	return &d->resync;
 }
 
 bool dial_is_busy(const struct dial *d)

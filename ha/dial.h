@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "disk-replica/format.h"
+#include "ha/resync.h"
 #include "ha/settings.h"
 #include "ha/transport.h"
 
@@ -43,6 +44,8 @@ struct dial_connected {
 };
 /* After LETTER_CONNECTED, once: the caller owns the transports. */
 void dial_take_connected(struct dial *d, struct dial_connected *ret);
+/* After LETTER_PREPARED: what became of the disks' relation (resync.h). */
+const struct resync *dial_resync(const struct dial *d);
 /* After any of the letters: joins the thread, so that the next one may start. */
 void dial_finish(struct dial *d);
 

@@ -97,6 +97,7 @@ static const char *const type_names[] = {
 	[PROTO_BYE] = "BYE",
 	[PROTO_LEAVE] = "LEAVE",
 	[PROTO_YIELD] = "YIELD",
+	[PROTO_DURABLE] = "DURABLE",
 	[PROTO_YIELD_REQUEST] = "YIELD_REQUEST",
 	[PROTO_HASH] = "HASH",
 	[PROTO_PAGE_HASHES] = "PAGE_HASHES",

@@ -48,6 +48,7 @@ static unsigned int limit_of(enum letter_kind kind)
 {
 	switch (kind) {
 	case LETTER_ACK:
+	case LETTER_DURABLE:
 	case LETTER_ECHO:
 	case LETTER_HEARTBEAT:
 	case LETTER_HANDOVER:

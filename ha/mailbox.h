@@ -20,6 +20,7 @@ enum letter_kind {
 	LETTER_CONNECTED,   /* dial_take_connected() has the connections */
 	LETTER_DIAL_FAILED, /* `why`: the peer cannot be reached or will not now */
 	LETTER_ACK,	    /* epoch, value: the digest acknowledged */
+	LETTER_DURABLE,	    /* epoch, value: disk records of the first copy */
 	LETTER_ECHO,	    /* generation, echo_ns, epoch (committed), age_ns, active */
 	LETTER_SENDING_END, /* epoch, value: its digest; its last frame is about to leave */
 	LETTER_ROUND_SENT,  /* a live round is sent */

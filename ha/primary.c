@@ -217,6 +217,8 @@ static void prepared(struct engine *e, const struct letter *l)
 				 .generation = l->generation,
 				 .why = ROLE_WHY_BACKUP_RETURNED };
 
+	p->resync = *dial_resync(p->dial);
+	primary_say_resync(e);
 	p->port = (uint16_t)l->value;
 	if (engine_feed(e, &ev))
 		p->next_dial_ns = clock_now_ns() + p->dial_delay_ns;
@@ -294,6 +296,11 @@ static void letter(struct engine *e, const struct letter *l)
 	case LETTER_ACK:
 		if (primary_acked(e, l->epoch, l->value))
 			link_broke(e, "an acknowledgement of what was not sent, or out of order");
+		break;
+	case LETTER_DURABLE:
+		p->durable_epoch = l->epoch;
+		p->durable_ops = l->value;
+		primary_tell_track(e);
 		break;
 	case LETTER_ECHO:
 		echoed(e, l);
@@ -383,6 +390,7 @@ static uint64_t look_at_vm(struct engine *e, uint64_t now_ns)
 		return UINT64_MAX;
 	if (now_ns >= p->looked_ns + LOOK_AT_VM_NS) {
 		p->looked_ns = now_ns;
+		primary_tell_track(e);
 		primary_look_at_vm(e);
 		primary_look_at_output(e);
 	}

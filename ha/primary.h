@@ -13,6 +13,7 @@
 #include "ha/epoch.h"
 #include "ha/output.h"
 #include "ha/platform.h"
+#include "ha/resync.h"
 #include "ha/stage.h"
 
 struct control;
@@ -23,6 +24,7 @@ struct mirror;
 struct netbuf;
 struct offer;
 struct sender;
+struct track;
 
 struct primary {
 	struct platform platform;
@@ -47,6 +49,9 @@ struct primary {
 	struct offer *offer;   /* of its first round; NULL: the standby has nothing of the VM */
 	struct mirror *mirror; /* outlives a link that breaks: see primary_drop_link() */
 	struct copy *copy;
+	struct track *track;  /* NULL: writes are not counted, or the peer does not tell */
+	struct resync resync; /* of the relation that was settled last */
+	uint64_t durable_epoch, durable_ops; /* the backup's word */
 	uint64_t session;
 	uint64_t wire_before, raw_before; /* bytes of links that are gone */
 
@@ -81,6 +86,9 @@ void primary_begin_copy(struct engine *e);
 /* The copy's next step, if one is due; returns when to look again. */
 uint64_t primary_copy_tick(struct engine *e, uint64_t now_ns);
 void primary_drop_link(struct engine *e);
+void primary_say_resync(struct engine *e);
+/* What is on stable storage on the backup, and how far the copy is, for who forgets. */
+void primary_tell_track(struct engine *e);
 /* Without a link and with the solo right nothing is logged or mirrored: a ring that nobody
  * empties would stop the disk of a VM that may run alone. */
 void primary_go_plain(struct engine *e);

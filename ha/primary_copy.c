@@ -13,6 +13,7 @@
 #include "ha/link.h"
 #include "ha/offer.h"
 #include "ha/send.h"
+#include "ha/track.h"
 #include "netbuf/netbuf.h"
 
 /* After so many rounds the rest is epoch.h's, which slows the guest until it fits. */
@@ -33,6 +34,43 @@ static int find_sources(struct primary *p, struct reason *why)
 	return r;
 }
 
+/* A full copy of disks takes long: why it must be is said aloud. */
+void primary_say_resync(struct engine *e)
+{
+	struct primary *p = e->side;
+	const struct resync *r = &p->resync;
+
+	if (!p->sources.nr_disks)
+		return;
+	if (r->partial)
+		engine_event(e, "resync", "the disks are copied in part: what may differ");
+	else
+		engine_event(e, "full-resync", "the disks are copied in full: %s", r->reason);
+}
+
+/* Only what may differ. Rotated first: what is marked from here on was written after. */
+static int choose_regions(struct engine *e, struct reason *why)
+{
+	struct primary *p = e->side;
+	struct region_sets sets;
+	int r;
+
+	e->stats.resync = (struct stats_resync){ .known = true, .partial = p->resync.partial };
+	e->stats.resync.total_bytes = copy_total_bytes(p->copy);
+	e->stats.resync.bytes = e->stats.resync.total_bytes;
+	snprintf(e->stats.resync.reason, sizeof(e->stats.resync.reason), "%s", p->resync.reason);
+	if (!p->resync.tracked)
+		return 0;
+	control_simple(p->control, CONTROL_TRACK_ROTATE);
+	r = resync_read_sets(p->control, p->sources.named, p->sources.nr_disks, &sets);
+	if (r)
+		return reason_set(why, -r, "the regions that may differ cannot be read: %s",
+				  strerror(-r));
+	e->stats.resync.bytes = region_sets_bytes(&sets);
+	copy_only(p->copy, &sets);
+	return 0;
+}
+
 /* The mirror is on before anything of a disk is read: copy.h. */
 static int open_disks(struct engine *e, struct reason *why)
 {
@@ -49,7 +87,9 @@ static int open_disks(struct engine *e, struct reason *why)
 	r = find_sources(p, why);
 	if (!r)
 		r = mirror_open(&config, &p->mirror, why);
-	return r ? r : copy_open(p->sources.disks, p->sources.nr_disks, &p->copy, why);
+	if (!r)
+		r = copy_open(p->sources.disks, p->sources.nr_disks, &p->copy, why);
+	return r ? r : choose_regions(e, why);
 }
 
 static int open_link(struct engine *e, const struct dial_connected *c, struct reason *why)
@@ -67,6 +107,7 @@ static int open_link(struct engine *e, const struct dial_connected *c, struct re
 		.delta = c->welcome.features & PROTO_FEATURE_DELTA,
 		.cache_bytes = e->settings.delta_cache_bytes,
 		.zeroed = c->welcome.features & PROTO_FEATURE_ZEROED,
+		.copy_cap = e->settings.resync_cap,
 	};
 	struct link_config link = {
 		.bulk = c->bulk,
@@ -77,8 +118,11 @@ static int open_link(struct engine *e, const struct dial_connected *c, struct re
 	};
 	int r = 0;
 
+	p->durable_epoch = p->durable_ops = 0;
+	if (p->resync.tracked && p->sources.nr_disks && c->welcome.features & PROTO_FEATURE_DURABLE)
+		r = track_open(e->settings.run_dir, p->sources.nr_disks, &p->track);
 	e->stats.memory_kept = c->welcome.features & PROTO_FEATURE_KEPT;
-	if (e->stats.memory_kept)
+	if (!r && e->stats.memory_kept)
 		r = offer_open(&p->platform, transport_session(c->bulk), p->capture.round,
 			       &p->offer);
 	if (p->offer) {
@@ -184,6 +228,26 @@ static void keep_counts(struct engine *e)
 	p->wire_before += now.bytes_wire;
 }
 
+void primary_tell_track(struct engine *e)
+{
+	struct primary *p = e->side;
+	struct track_news news = { .durable_epoch = p->durable_epoch,
+				   .durable_ops = p->durable_ops };
+	struct sender_position at;
+
+	if (!p->track || !p->sender)
+		return;
+	sender_position(p->sender, &at);
+	news.copied = (struct track_copied){ at.ops, at.disk, at.offset };
+	track_tell(p->track, &news);
+	if (!track_error(p->track))
+		return;
+	engine_event(e, "track-failed", "what the backup holds is not forgotten any more: %s",
+		     strerror(-track_error(p->track)));
+	track_close(p->track);
+	p->track = NULL;
+}
+
 /*
  * The mirror stays on: without the solo right the disk stops once the ring is full, as the
  * guest's output does. Both are undone by primary_go_plain() or the next link.
@@ -205,6 +269,8 @@ void primary_drop_link(struct engine *e)
 	p->offer = NULL;
 	copy_close(p->copy);
 	p->copy = NULL;
+	track_close(p->track);
+	p->track = NULL;
 	p->copying = false;
 	primary_round_sent(e); /* never to be sent: what asked for it must not wait */
 }

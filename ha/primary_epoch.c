@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "disk-replica/mirror.h"
 #include "ha/send.h"
+#include "ha/track.h"
 #include "netbuf/netbuf.h"
 
 #define LOAD_EVERY_NS	   (25 * NS_PER_MS)
@@ -53,6 +54,8 @@ static void checkpoint(struct engine *e, const struct epoch_actions *a)
 	assert(p->sender && a->slot < p->stage.nr_slots);
 	sender_cut(p->sender);
 	p->capture.stay = a->set & EPOCH_DO_STAY;
+	if (p->track)
+		track_cut(p->track, a->epoch);
 	r = capture_epoch(&p->capture, a->epoch, &p->stage, slot, &steps);
 	blackbox_record("capture", a->epoch, steps.pause);
 	blackbox_record(".dirty", steps.stop, steps.dirty);

@@ -70,6 +70,7 @@ enum proto_type {
 	PROTO_STATE = 22,	    /* P  data: processors and devices, opaque */
 	PROTO_EPOCH_END = 23,	    /* P  the epoch is complete; counts and digest */
 	PROTO_ACK = 32,		    /* B  the whole epoch is held in memory (P1) */
+	PROTO_DURABLE = 33,	    /* B  on heart: what is on stable storage; a feature */
 	PROTO_HEARTBEAT = 48,	    /* P  on heart */
 	PROTO_HEARTBEAT_REPLY = 49, /* B  on heart */
 	PROTO_HANDOVER = 50,	    /* B  the solo right goes to the primary */
@@ -88,10 +89,12 @@ enum proto_kind {
 };
 
 /* HELLO.features, WELCOME.features: offered, and chosen out of the offer. */
-#define PROTO_FEATURE_DELTA  UINT64_C(1) /* delta records in PAGES */
-#define PROTO_FEATURE_KEPT   UINT64_C(2) /* the standby has memory of this VM: PAGE_HASHES */
-#define PROTO_FEATURE_ZEROED UINT64_C(4) /* the standby's memory is zeroes */
-#define PROTO_FEATURES_KNOWN (PROTO_FEATURE_DELTA | PROTO_FEATURE_KEPT | PROTO_FEATURE_ZEROED)
+#define PROTO_FEATURE_DELTA   UINT64_C(1) /* delta records in PAGES */
+#define PROTO_FEATURE_KEPT    UINT64_C(2) /* the standby has memory of this VM: PAGE_HASHES */
+#define PROTO_FEATURE_ZEROED  UINT64_C(4) /* the standby's memory is zeroes */
+#define PROTO_FEATURE_DURABLE UINT64_C(8) /* DURABLE is sent */
+#define PROTO_FEATURES_KNOWN                                                                       \
+	(PROTO_FEATURE_DELTA | PROTO_FEATURE_KEPT | PROTO_FEATURE_ZEROED | PROTO_FEATURE_DURABLE)
 
 /* HELLO.codecs is a set of bits `1 << codec`; every peer has CODEC_NONE. */
 
@@ -161,6 +164,12 @@ struct proto_epoch_end {
 struct proto_ack {
 	uint64_t epoch;
 	uint64_t digest;
+};
+
+/* DURABLE: u64 epoch, u64 disk_ops. Neither ever goes down. */
+struct proto_durable {
+	uint64_t epoch;	   /* every disk change up to its end is on stable storage; 0: none */
+	uint64_t disk_ops; /* so many disk frames of the first epoch are, in the order of sending */
 };
 
 #define PROTO_NO_EPOCH UINT64_MAX /* "none yet" where an epoch is reported */

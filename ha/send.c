@@ -9,6 +9,7 @@
 #include "base/bitmap.h"
 #include "base/blackbox.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "disk-replica/copy.h"
 #include "disk-replica/mirror.h"
 #include "ha/capture.h"
@@ -35,6 +36,7 @@ struct sender {
 	unsigned int first, count; /* lock */
 	bool cutting;		   /* lock */
 	bool stopping;		   /* lock */
+	struct sender_position at; /* lock */
 	int wake_fd;
 
 	/* The thread's own. */
@@ -46,6 +48,7 @@ struct sender {
 	bool round_before; /* this is not the first round */
 	uint64_t hash_bytes;
 	struct offer_answer answer;
+	uint64_t copy_next_ns; /* the cap: nothing more of the copy before this */
 	struct refusal why;
 	uint8_t page[PLATFORM_PAGE_BYTES] __attribute__((aligned(64)));
 
@@ -373,23 +376,53 @@ static int do_round(struct sender *s)
 	return r;
 }
 
+/* Data counts at the cap, holes and zeroes cost next to nothing. Time that went unused is not
+ * made up for. */
+static void charge(struct sender *s, const struct disk_record *r)
+{
+	uint64_t now = clock_now_ns();
+
+	if (!s->config.copy_cap || r->op != CONTROL_DISK_WRITE)
+		return;
+	s->copy_next_ns = MAX(s->copy_next_ns, now) + r->length * NS_PER_S / s->config.copy_cap;
+}
+
+static void note_position(struct sender *s)
+{
+	pthread_mutex_lock(&s->lock);
+	s->at.ops = s->disk_ops_sent;
+	copy_position(s->config.copy, &s->at.disk, &s->at.offset);
+	pthread_mutex_unlock(&s->lock);
+	s->copied_bytes = copy_done_bytes(s->config.copy);
+}
+
 /* One piece of the disks' first copy, then what the guest wrote meanwhile. */
 static int copy_step(struct sender *s)
 {
 	struct disk_record r;
-	int err = copy_next(s->config.copy, &r, &s->why.why);
+	int err = fault_at("copy.next") ? -EIO : copy_next(s->config.copy, &r, &s->why.why);
 
 	if (err == -ENODATA) {
 		s->copied = true;
-		s->copied_bytes = copy_done_bytes(s->config.copy);
+		note_position(s);
 		err = drain_open(s);
 		s->disks_copied = !err;
 		return err;
 	}
 	if (!err)
 		err = send_record(s, &r, true);
-	s->copied_bytes = copy_done_bytes(s->config.copy);
-	return err ? err : drain_open(s);
+	if (err)
+		return err;
+	charge(s, &r);
+	note_position(s);
+	return drain_open(s);
+}
+
+void sender_position(struct sender *s, struct sender_position *ret)
+{
+	pthread_mutex_lock(&s->lock);
+	*ret = s->at;
+	pthread_mutex_unlock(&s->lock);
 }
 
 static bool take_job(struct sender *s, struct job *ret)
@@ -407,6 +440,12 @@ static bool take_job(struct sender *s, struct job *ret)
 	return taken;
 }
 
+/* Until the cap lets the copy go on: for ever when there is none to do. */
+static int wait_ms(const struct sender *s)
+{
+	return s->copied ? -1 : clock_ms_until(s->copy_next_ns);
+}
+
 static int wait_for_work(struct sender *s)
 {
 	struct pollfd p[2] = {
@@ -419,7 +458,7 @@ static int wait_for_work(struct sender *s)
 
 	if (r)
 		return r;
-	if (poll(p, 2, -1) < 0 && errno != EINTR)
+	if (poll(p, 2, wait_ms(s)) < 0 && errno != EINTR)
 		return -errno;
 	if (p[0].revents)
 		eventfd_read(s->wake_fd, &ignored);
@@ -438,7 +477,7 @@ static void *run(void *opaque)
 	while (!r && !is_stopping(s)) {
 		if (take_job(s, &job))
 			r = job.slot ? do_epoch(s, job.slot) : do_round(s);
-		else if (!s->copied)
+		else if (!s->copied && clock_now_ns() >= s->copy_next_ns)
 			r = copy_step(s);
 		else
 			r = wait_for_work(s);

@@ -43,6 +43,7 @@ struct sender_config {
 	/* The first round: what the standby's memory is before it. */
 	struct offer *offer; /* of this VM (offer.h), or NULL */
 	bool zeroed;	     /* zeroes */
+	uint64_t copy_cap;   /* bytes a second of the disks' copy; 0: no cap */
 };
 
 /* Starts the thread. Everything in the configuration outlives it. */
@@ -61,6 +62,14 @@ void sender_uncut(struct sender *s);
 
 /* The first copy of the disks: whether all of it is sent, and how far it is. */
 bool sender_disks_copied(struct sender *s);
+/* The copy was at this place of the disks after so many disk frames of the first epoch: what
+ * lies before it is in them. ops 0: there is no copy. */
+struct sender_position {
+	uint64_t ops;
+	unsigned int disk;
+	uint64_t offset;
+};
+void sender_position(struct sender *s, struct sender_position *ret);
 struct sender_progress {
 	uint64_t copied_bytes, total_bytes; /* of disks */
 	uint64_t round_done, round_pages;   /* of the live round in progress */

@@ -34,6 +34,8 @@ static const struct key {
 	{ "hold_limit_bytes", NUMBER, FIELD(hold_limit_bytes), 1 << 18, UINT64_C(1) << 30 },
 	{ "disk_ring_bytes", NUMBER, FIELD(disk_ring_bytes), 1 << 20, UINT64_C(1) << 32 },
 	{ "backlog_bytes", NUMBER, FIELD(backlog_bytes), 1 << 24, UINT64_C(1) << 40 },
+	{ "resync_cap", NUMBER, FIELD(resync_cap), 0, UINT64_C(1) << 40 },
+	{ "disk_token", TEXT, FIELD(disk_token), 0, 0 },
 	{ "record", PATH, FIELD(record_dir), 0, 0 },
 	{ "socket", PATH, FIELD(socket), 0, 0 },
 	{ "run_dir", PATH, FIELD(run_dir), 0, 0 },

@@ -45,9 +45,11 @@ struct settings {
 	uint64_t hold_limit_bytes;
 	uint64_t disk_ring_bytes;
 	uint64_t backlog_bytes; /* backup: memory for epochs that are not committed */
+	uint64_t resync_cap; /* bytes a second of the disks' copy; 0: no cap */
 	char record_dir[SETTINGS_PATH_MAX];
 	char socket[SETTINGS_PATH_MAX];
 	char run_dir[SETTINGS_PATH_MAX]; /* of the VM: pollux-vmm's control socket is there */
+	char disk_token[40];		 /* backup: whose copy its disks are (resync.h); "" */
 	int listen_fd;			 /* backup: where the primary will connect; else -1 */
 	bool memory_kept;		 /* backup: the standby has memory of this VM */
 	bool stall_alone;		 /* role.h */

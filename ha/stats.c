@@ -102,6 +102,21 @@ static void add_netbuf(struct json_object *o, const struct stats *s)
 	json_object_object_add(o, "netbuf", v);
 }
 
+static void add_resync(struct json_object *o, const struct stats_resync *r)
+{
+	struct json_object *v = NULL;
+
+	if (r->known) {
+		v = json_object_new_object();
+		add_text(v, "kind", r->partial ? "partial" : "full");
+		add_u64(v, "bytes", r->bytes);
+		add_u64(v, "total_bytes", r->total_bytes);
+		json_object_object_add(v, "reason",
+				       r->partial ? NULL : json_object_new_string(r->reason));
+	}
+	json_object_object_add(o, "resync", v);
+}
+
 static const char *role_text(const struct role *role)
 {
 	if (role->state == ROLE_FENCED)
@@ -166,6 +181,7 @@ struct json_object *stats_json(const struct stats_view *v)
 		 (uint64_t[]){ s->copy_done_bytes, s->copy_total_bytes });
 	add_pair(o, "memory_kept", s->memory_kept, kept_names,
 		 (uint64_t[]){ s->kept_pages, s->kept_pages * PLATFORM_PAGE_BYTES });
+	add_resync(o, &s->resync);
 	add_pair(o, "takeover", s->taken_over, takeover_names,
 		 (uint64_t[]){ s->detect_ns, s->takeover_ns });
 	add_pair(o, "switchover", s->pause_max_ns != 0, switchover_names,

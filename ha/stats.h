@@ -16,6 +16,12 @@ struct json_object;
 struct role;
 struct settings;
 
+struct stats_resync {
+	bool known, partial;
+	uint64_t bytes, total_bytes; /* of disks: to copy, and there are */
+	char reason[200];	     /* why all of it */
+};
+
 struct stats {
 	struct hist pause, stop, dirty, state, copy, resume; /* ns */
 	struct hist pages;				     /* dirty pages an epoch */
@@ -30,6 +36,7 @@ struct stats {
 	uint64_t copy_done_bytes, copy_total_bytes;
 	bool memory_kept;    /* the standby of the last copy had memory of the VM */
 	uint64_t kept_pages; /* of that copy, not sent: it had them */
+	struct stats_resync resync;
 	uint64_t lag_bytes, lag_epochs;
 	uint64_t epoch;
 	bool taken_over;

@@ -13,9 +13,25 @@
 #include "disk-replica/log.h"
 #include "ha/assemble.h"
 #include "ha/commit.h"
+#include "ha/durable.h"
 #include "ha/pending.h"
+#include "ha/resync.h"
 #include "hypervisor/control/control.h"
 #include "netbuf/announce.h"
+
+/* The VM's writes are counted from its first one on. A host that cannot runs it all the same. */
+static void count_writes(struct engine *e)
+{
+	struct backup *b = e->side;
+	struct reason why = { 0 };
+
+	if (!b->nr_disks || !e->settings.disk_token[0])
+		return;
+	if (resync_count_here(b->control, e->settings.record_dir, &why))
+		engine_event(e, "track-failed",
+			     "writes are not counted, the next copy of the disks is a full one: %s",
+			     why.text);
+}
 
 /* The disks are the VM's from here on. apply_finish() lets go of them in any case; what it may
  * have left is the marker. */
@@ -28,6 +44,8 @@ static int let_disks_go(struct engine *e, struct reason *why)
 	if (b->log)
 		disk_log_drop_partial(b->log);
 	b->apply = NULL;
+	durable_close(b->durable);
+	b->durable = NULL;
 	if (apply)
 		r = apply_finish(apply, why);
 	else if (b->marker_left)
@@ -90,6 +108,7 @@ static int bring_to_life(struct engine *e, struct reason *why)
 	blackbox_record("loaded", (uint64_t)-r, 0);
 	if (r)
 		return r;
+	count_writes(e);
 	announce(b, clock_now_ns());
 	return b->platform.ops->standby_run(&b->platform, why);
 }

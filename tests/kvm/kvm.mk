@@ -22,3 +22,12 @@ $(O)/tests/kvm/tiny $(O)/tests/kvm/hostile: $(O)/tests/kvm/%: tests/kvm/%.S
 	$(Q)$(CC) -m32 -c $< -o $@.o
 	$(Q)objcopy -O binary -j .text $@.o $@
 tests: $(O)/tests/kvm/tiny $(O)/tests/kvm/hostile
+
+$(O)/tests/kvm/writer: tests/kvm/writer.c
+	@mkdir -p $(@D)
+	$(call say,CC,$<)
+	$(Q)$(CC) -std=gnu17 $(WARN) -m32 -march=i386 -Os -ffreestanding -fno-pic -no-pie -nostdlib \
+		-static -fno-stack-protector -fno-asynchronous-unwind-tables -fno-toplevel-reorder \
+		-Wl,--section-start=.head=0xffc00,-Ttext=0x100000,--build-id=none $< -o $@.elf
+	$(Q)objcopy -O binary -j .head -j .text $@.elf $@
+tests: $(O)/tests/kvm/writer

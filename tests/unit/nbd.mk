@@ -9,6 +9,6 @@ OBJECTS_test_disk_sources := disk-replica/sources disk-replica/mirror disk-repli
 $(O)/tests/unit/nbd_replica: $(O)/obj/tests/unit/nbd_replica.o \
 		$(foreach d,disk-replica hypervisor/control base,$(call archive,$(d)))
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) $^ -lxxhash -o $@
+	$(CC) $(LDFLAGS_ALL) $^ -lxxhash -lz -lcrypto -o $@
 
 unit-tests: $(O)/tests/unit/nbd_replica $(NBD_PLUGIN)

@@ -36,7 +36,7 @@ static void make_file(const char *path, uint64_t size)
 
 static int try_open(void)
 {
-	struct apply_config config = { disks, ARRAY_SIZE(disks), dir };
+	struct apply_config config = { disks, ARRAY_SIZE(disks), dir, NULL };
 
 	memset(&why, 0, sizeof(why));
 	return apply_open(&config, &apply, &why);
@@ -149,7 +149,7 @@ static void test_refusals(void **state)
 static void test_lock(void **state)
 {
 	struct apply *second = NULL;
-	struct apply_config config = { disks, ARRAY_SIZE(disks), dir };
+	struct apply_config config = { disks, ARRAY_SIZE(disks), dir, NULL };
 
 	(void)state;
 	assert_int_equal(apply_open(&config, &second, &why), -EBUSY);
@@ -187,6 +187,7 @@ static void test_marker(void **state)
 
 static void test_bad_marker(void **state)
 {
+	const struct apply_marker failed = { .state = APPLY_FAILED, .error = EIO };
 	struct apply_marker marker = { .error = 77 };
 	char path[DISK_PATH_MAX];
 	int fd;
@@ -196,8 +197,7 @@ static void test_bad_marker(void **state)
 	for (unsigned int i = 0; i < APPLY_MARKER_BYTES; i++) {
 		uint8_t b;
 
-		assert_int_equal(
-			apply_marker_write(dir, &(struct apply_marker){ APPLY_FAILED, EIO, 5 }), 0);
+		assert_int_equal(apply_marker_write(dir, &failed), 0);
 		fd = open(path, O_RDWR);
 		assert_int_equal(pread(fd, &b, 1, i), 1);
 		b ^= 1;

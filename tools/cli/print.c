@@ -121,6 +121,19 @@ static void print_copy(struct json_object *vm)
 		    size_cell(copy, "total_bytes").text, done * 100 / total);
 }
 
+static void print_resync(struct json_object *vm)
+{
+	struct json_object *o = json_member(vm, "resync");
+	const char *kind = json_text(o, "kind", "");
+
+	if (!strcmp(kind, "partial"))
+		row("disks copied", "in part: %s of %s", size_cell(o, "bytes").text,
+		    size_cell(o, "total_bytes").text);
+	else if (*kind)
+		row("disks copied", "in full, %s: %s", size_cell(o, "total_bytes").text,
+		    json_text(o, "reason", "?"));
+}
+
 static void print_traffic(struct json_object *vm)
 {
 	uint64_t raw = json_number(vm, "bytes_raw", 0), wire = json_number(vm, "bytes_wire", 0);
@@ -168,6 +181,7 @@ static void print_engine(struct json_object *vm)
 	if (kept)
 		row("kept", "%s pages (%s) of the last copy were there before it",
 		    number_cell(kept, "pages").text, size_cell(kept, "bytes").text);
+	print_resync(vm);
 	if (moved)
 		row("switchover", "the VM stood still for %s to %s",
 		    duration_cell(moved, "pause_min_ns").text,

@@ -74,6 +74,7 @@ static const struct key protection_keys[] = {
 	{ "protection", "on_peer_loss", PEER_LOSS, PROTECTION(on_peer_loss), 0, 0 },
 	{ "protection", "oracle", SWITCH, PROTECTION(oracle), 0, 0 },
 	{ "protection", "disk_ring", SIZE, PROTECTION(disk_ring_bytes), MIB, 4 * GIB },
+	{ "protection", "resync_cap", SIZE, PROTECTION(resync_cap_bytes), 0, 1024 * GIB },
 };
 
 static const struct conf defaults = {

@@ -30,9 +30,10 @@ struct conf_protection {
 	uint64_t max_in_flight;
 	uint64_t hold_limit_bytes;
 	uint64_t disk_ring_bytes;
-	char reprotect[8];     /* auto, manual: after the VM has moved, back to where it was */
-	char on_peer_loss[12]; /* handover, stall: whether it may run on without protection */
-	bool oracle;	       /* compare all memory on both sides at every epoch: a test */
+	uint64_t resync_cap_bytes; /* a second; 0: no cap */
+	char reprotect[8];	   /* auto, manual: after the VM has moved, back to where it was */
+	char on_peer_loss[12];	   /* handover, stall: whether it may run on without protection */
+	bool oracle;		   /* compare all memory on both sides at every epoch: a test */
 };
 
 struct conf_peer {

@@ -43,6 +43,7 @@ static void put_protection(const struct conf_protection *p, struct json_object *
 	json_add_u64(o, "hold_limit_bytes", p->hold_limit_bytes);
 	json_add_u64(o, "disk_ring_bytes", p->disk_ring_bytes);
 	json_add_bool(o, "stall_alone", !strcmp(p->on_peer_loss, "stall"));
+	json_add_u64(o, "resync_cap", p->resync_cap_bytes);
 	json_add_bool(o, "oracle", p->oracle);
 }
 
@@ -70,6 +71,8 @@ static struct json_object *make_settings(struct daemon *d, const struct vm *vm,
 	json_add(o, "config", json_copy(vm->config));
 	if (s->options)
 		json_add(o, "options", json_copy(s->options));
+	if (s->disk_token)
+		json_add_string(o, "disk_token", s->disk_token);
 	if (s->listen_fd >= 0)
 		json_add_u64(o, "listen_fd", 3);
 	return o;

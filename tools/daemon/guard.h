@@ -23,6 +23,7 @@ struct guard_start {
 	const char *peer_address; /* NULL on a backup */
 	const struct conf_protection *protection;
 	struct json_object *options; /* as given to protect, for the other host; or NULL */
+	const char *disk_token;	     /* backup: disks.h; or NULL */
 	int listen_fd;		     /* backup: where the primary will connect; else -1 */
 	bool memory_kept;	     /* backup: its pollux-vmm was started with memory of this VM */
 };

@@ -10,6 +10,7 @@
 #include "ha/role.h"
 #include "ha/socket.h"
 #include "tools/common/json.h"
+#include "tools/daemon/disks.h"
 #include "tools/daemon/events.h"
 #include "tools/daemon/guard.h"
 #include "tools/daemon/kept.h"
@@ -193,12 +194,13 @@ static int listen_for_primary(struct daemon *d, int *ret_fd, uint16_t *ret_port,
 }
 
 static int make_standby(struct daemon *d, const struct ask *ask, struct json_object *request,
-			uint16_t *ret_port, struct reason *why)
+			struct json_object *reply, uint16_t *ret_port, struct reason *why)
 {
 	struct wish back = { .options = json_member(request, "options") };
 	struct vm_start v = { .config = ask->config, .standby = true, .wish = &back };
 	struct conf_protection protection;
 	struct guard_start g = { .peer = ask->from, .protection = &protection, .listen_fd = -1 };
+	char token[REGION_TOKEN_TEXT];
 	cleanup_close int fd = -1, memory = -1;
 	struct vm *vm;
 	int r = listen_for_primary(d, &fd, ret_port, why);
@@ -211,6 +213,8 @@ static int make_standby(struct daemon *d, const struct ask *ask, struct json_obj
 	memory = kept_take(d, ask->vm, ask->uuid, json_number(request, "memory_bytes", 0));
 	v.memory_fd = memory < 0 ? NULL : &memory;
 	g.memory_kept = memory >= 0;
+	disks_answer(d, request, reply, token);
+	g.disk_token = token;
 	r = vm_start(d, &v, &vm, why);
 	if (r < 0)
 		return r;
@@ -258,7 +262,8 @@ static void prepare(struct daemon *d, const struct ask *ask, struct json_object 
 		prepare_refuse(reply, code, 0, "%s: %s", d->conf.name, why.text);
 		return;
 	}
-	if (persist(d, ask, &rec, &why) < 0 || make_standby(d, ask, request, &port, &why) < 0) {
+	if (persist(d, ask, &rec, &why) < 0 ||
+	    make_standby(d, ask, request, reply, &port, &why) < 0) {
 		prepare_refuse(reply, "failed", 0, "%s: %s", d->conf.name, why.text);
 		return;
 	}

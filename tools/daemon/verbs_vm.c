@@ -2,6 +2,7 @@
 /* Verbs about VMs as such: create, list, shut down, destroy, console. */
 #include "base/clock.h"
 #include "tools/common/json.h"
+#include "tools/daemon/disks.h"
 #include "tools/daemon/events.h"
 #include "tools/daemon/guard.h"
 #include "tools/daemon/paths.h"
@@ -91,6 +92,7 @@ static int own_by_force(struct daemon *d, const char *name, struct reason *why)
 void verb_vm_create(struct daemon *d, struct json_object *request, struct verb_reply *reply)
 {
 	struct vm_start s = { 0 };
+	struct path regions;
 	struct reason why;
 	struct vm *vm;
 	bool force = json_flag(request, "force");
@@ -109,6 +111,11 @@ void verb_vm_create(struct daemon *d, struct json_object *request, struct verb_r
 	if (force)
 		events_add(d, name, "vm.forced", "created by force: %.200s",
 			   json_text(request, "reason", ""));
+	daemon_lock(d);
+	vm = vm_find(d, name);
+	daemon_unlock(d);
+	if (!vm && disks_go_on(d, s.config, regions.text, sizeof(regions.text)))
+		s.regions = regions.text;
 	r = vm_start(d, &s, &vm, &why);
 	if (r < 0) {
 		verb_refuse(reply, r == -EEXIST ? "exists" : "failed", "%s", why.text);

@@ -122,20 +122,27 @@ int vm_save(struct daemon *d, const struct vm *vm)
 	return json_write_file(file.text, o, 0600);
 }
 
-static int launch(struct daemon *d, struct vm *vm, int memory_fd, struct reason *why)
+static int launch(struct daemon *d, struct vm *vm, const struct vm_start *s, struct reason *why)
 {
 	struct path program, dir = path_vm_dir(&d->conf, vm->domid);
 	struct path config = path_under(dir.text, "config.json");
 	struct path log = path_under(d->conf.log_dir, "%s-vmm.log", vm->name);
 	char domid[16];
-	char *argv[] = { "pollux-vmm", "--domid",  domid,	"--run-dir",
-			 dir.text,     "--config", config.text, vm->standby ? "--standby" : NULL,
-			 NULL,	       NULL,	   NULL };
+	char *argv[12] = {
+		"pollux-vmm", "--domid",  domid,       "--run-dir",
+		dir.text,     "--config", config.text, vm->standby ? "--standby" : NULL
+	};
+	int memory_fd = s->memory_fd ? *s->memory_fd : -1;
 	struct process_launch l = { .argv = argv, .log = log.text, .pass_fd = memory_fd };
 	int r = path_program(&d->conf, "pollux-vmm", &program, why);
 
 	if (r < 0)
 		return r;
+	if (s->regions) {
+		assert(!vm->standby);
+		argv[7] = "--regions";
+		argv[8] = (char *)(uintptr_t)s->regions;
+	}
 	r = write_config(d, config.text, vm->config);
 	if (r < 0)
 		return reason_set(why, -r, "%s: %s", config.text, strerror(-r));
@@ -232,7 +239,7 @@ int vm_start(struct daemon *d, const struct vm_start *s, struct vm **ret, struct
 	r = take_domid(d, &vm->domid, why);
 	if (r < 0)
 		goto err_free;
-	r = launch(d, vm, s->memory_fd ? *s->memory_fd : -1, why);
+	r = launch(d, vm, s, why);
 	if (!r)
 		r = await_control(d, vm, why);
 	if (!r && vm_save(d, vm) < 0)

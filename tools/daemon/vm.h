@@ -78,6 +78,7 @@ struct vm_start {
 	bool standby;
 	const struct wish *wish; /* NULL: none */
 	const int *memory_fd; /* a standby's, from kept_take(), or NULL: zeroes. Not taken over */
+	const char *regions;  /* the region file by which it is to count its writes; or NULL */
 };
 /* Workers, the name taken. Starts pollux-vmm and waits until it serves. */
 int vm_start(struct daemon *d, const struct vm_start *s, struct vm **ret, struct reason *why);
