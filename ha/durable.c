@@ -69,7 +69,8 @@ static void *run(void *opaque)
 			d->done = mark;
 		d->error = err;
 		d->told = false;
-		next_ns = clock_read_ns(CLOCK_MONOTONIC) + DURABLE_EVERY_NS;
+		next_ns = clock_read_ns(CLOCK_MONOTONIC) +
+			  (mark.epoch ? DURABLE_EVERY_NS : DURABLE_COPY_NS);
 	}
 	while (!d->closed)
 		pthread_cond_wait(&d->changed, &d->lock);

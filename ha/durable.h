@@ -15,6 +15,7 @@
 #include "disk-replica/format.h"
 
 #define DURABLE_EVERY_NS UINT64_C(2000000000)
+#define DURABLE_COPY_NS	 UINT64_C(300000000) /* in the first copy, which may be cut short */
 
 struct durable;
 

@@ -298,9 +298,7 @@ static void letter(struct engine *e, const struct letter *l)
 			link_broke(e, "an acknowledgement of what was not sent, or out of order");
 		break;
 	case LETTER_DURABLE:
-		p->durable_epoch = l->epoch;
-		p->durable_ops = l->value;
-		primary_tell_track(e);
+		primary_durable(e, l->epoch, l->value);
 		break;
 	case LETTER_ECHO:
 		echoed(e, l);
@@ -390,7 +388,6 @@ static uint64_t look_at_vm(struct engine *e, uint64_t now_ns)
 		return UINT64_MAX;
 	if (now_ns >= p->looked_ns + LOOK_AT_VM_NS) {
 		p->looked_ns = now_ns;
-		primary_tell_track(e);
 		primary_look_at_vm(e);
 		primary_look_at_output(e);
 	}

@@ -196,6 +196,36 @@ static void next_round(struct engine *e)
 	sender_round(p->sender, 1);
 }
 
+/* How far the copy is, too. */
+static void tell_track(struct engine *e)
+{
+	struct primary *p = e->side;
+	struct track_news news = { .durable_epoch = p->durable_epoch,
+				   .durable_ops = p->durable_ops };
+	struct sender_position at;
+
+	if (!p->track || !p->sender)
+		return;
+	sender_position(p->sender, &at);
+	news.copied = (struct track_copied){ at.ops, at.disk, at.offset };
+	track_tell(p->track, &news);
+	if (!track_error(p->track))
+		return;
+	engine_event(e, "track-failed", "what the backup holds is not forgotten any more: %s",
+		     strerror(-track_error(p->track)));
+	track_close(p->track);
+	p->track = NULL;
+}
+
+void primary_durable(struct engine *e, uint64_t epoch, uint64_t disk_ops)
+{
+	struct primary *p = e->side;
+
+	p->durable_epoch = epoch;
+	p->durable_ops = disk_ops;
+	tell_track(e);
+}
+
 uint64_t primary_copy_tick(struct engine *e, uint64_t now_ns)
 {
 	struct primary *p = e->side;
@@ -204,6 +234,7 @@ uint64_t primary_copy_tick(struct engine *e, uint64_t now_ns)
 
 	if (!p->copying || p->round_pending || !p->sender)
 		return UINT64_MAX;
+	tell_track(e);
 	if (p->rounds && capture_peek(&p->capture, &pages))
 		return now_ns + COPY_LOOK_NS;
 	if (p->rounds && sender_disks_copied(p->sender) &&
@@ -226,26 +257,6 @@ static void keep_counts(struct engine *e)
 	sender_progress(p->sender, &now);
 	p->raw_before += now.bytes_raw;
 	p->wire_before += now.bytes_wire;
-}
-
-void primary_tell_track(struct engine *e)
-{
-	struct primary *p = e->side;
-	struct track_news news = { .durable_epoch = p->durable_epoch,
-				   .durable_ops = p->durable_ops };
-	struct sender_position at;
-
-	if (!p->track || !p->sender)
-		return;
-	sender_position(p->sender, &at);
-	news.copied = (struct track_copied){ at.ops, at.disk, at.offset };
-	track_tell(p->track, &news);
-	if (!track_error(p->track))
-		return;
-	engine_event(e, "track-failed", "what the backup holds is not forgotten any more: %s",
-		     strerror(-track_error(p->track)));
-	track_close(p->track);
-	p->track = NULL;
 }
 
 /*

@@ -440,12 +440,6 @@ static bool take_job(struct sender *s, struct job *ret)
 	return taken;
 }
 
-/* Until the cap lets the copy go on: for ever when there is none to do. */
-static int wait_ms(const struct sender *s)
-{
-	return s->copied ? -1 : clock_ms_until(s->copy_next_ns);
-}
-
 static int wait_for_work(struct sender *s)
 {
 	struct pollfd p[2] = {
@@ -458,7 +452,7 @@ static int wait_for_work(struct sender *s)
 
 	if (r)
 		return r;
-	if (poll(p, 2, wait_ms(s)) < 0 && errno != EINTR)
+	if (poll(p, 2, s->copied ? -1 : clock_ms_until(s->copy_next_ns)) < 0 && errno != EINTR)
 		return -errno;
 	if (p[0].revents)
 		eventfd_read(s->wake_fd, &ignored);

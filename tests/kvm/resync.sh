@@ -13,7 +13,8 @@ set -u
 cd "$(dirname "$0")/../.." || exit 1
 . tests/lib/pair.sh
 DISK_MIB=${DISK_MIB:-256}
-POINTS=${POINTS:-apply.open apply.synced apply.following regions.create regions.rename
+INTERRUPTIONS=${INTERRUPTIONS:-10}
+POINTS=${POINTS-apply.open apply.synced apply.following regions.create regions.rename
 	disk.apply:3000 disk.flush:3 assemble.end:2 commit.begin:3 commit.state:3 durable.sync
 	durable.report:2}
 
@@ -33,8 +34,12 @@ for host in a b; do
 	SH
 	cat >"$T/$host/bin/pollux-ha" <<-SH
 		#!/bin/sh
-		[ -s "$T/$host/fault" ] && POLLUX_FAULT=\$(cat "$T/$host/fault") && export POLLUX_FAULT
-		: >"$T/$host/fault"
+		if [ -s "$T/$host/fault" ]; then
+			POLLUX_FAULT=\$(cat "$T/$host/fault")
+			export POLLUX_FAULT
+			echo \$\$ >"$T/$host/armed"
+			: >"$T/$host/fault"
+		fi
 		exec "$BIN/pollux-ha" "\$@"
 	SH
 	ln -s "$BIN/pollux-vmm" "$T/$host/bin/pollux-vmm"
@@ -52,16 +57,18 @@ begin_host()
 }
 protected() { [ "$(status "$1" .protected)" = true ]; }
 unprotected() { ! protected "$1"; }
-has_taken_over() { [ "$(status "$1" .role)" = active ]; }
+has_taken_over() { case $(status "$1" .word) in *"took over"*) ;; *) return 1 ;; esac; }
 engine() { pids_of "$1" ha; }
 is_new_engine() { local now; now=$(engine "$1"); [ -n "$now" ] && [ "$now" != "$2" ]; }
+has_died() { ! kill -0 "$1" 2>/dev/null; }
+copying() { [ "$(status a .state)" = copying ]; }
+is_wanted() { [ "$(kind "$1")" = "$2" ]; }
 bytes() { status "$1" .resync.bytes; }
 kind() { status "$1" .resync.kind; }
 shown() { status "$1" .resync | jq -c '{kind, bytes, total_bytes, reason}'; }
 
-# equal WHAT: the guest stands still, the backup has applied what there is; then the images are
-# compared. `stopped` host keeps its standby paused, so it is the primary that is stopped.
-marked() { on a vm list >/dev/null; }
+# equal FROM TO WHAT: the guest stands still, and the backup has applied what there is; then the
+# images are compared.
 equal()
 {
 	local from=$1 to=$2 what=$3 vm disk last
@@ -80,16 +87,29 @@ await_protected() { until_true 60 protected "$1" || fail "$what: not protected: 
 # Until the backup has confirmed most of what was written, so that few regions are left.
 settle() { sleep 6; }
 
-make_pair 'interval = 50ms' 'timeout = 2s'
+# The first copy takes its time, by the cap, and is interrupted ten times.
+make_pair 'interval = 50ms' 'timeout = 2s' 'resync_cap = 8MiB'
+dd if=/dev/urandom of="$T/a/own/disk0" bs=1M count=64 conv=notrunc status=none
 begin_host a
 begin_host b
 what="first copy"
 on a vm create "$T/tiny.cfg" >/dev/null || fail "vm create"
 on a protect tiny b >/dev/null || fail "protect"
-await_protected a
+until_true 30 copying || fail "$what: $(status a .word)"
 [ "$(kind a)" = full ] || fail "the first copy is $(shown a)"
 total=$(status a .resync.total_bytes)
 echo "$what: $(shown a)"
+for ((i = 1; i <= INTERRUPTIONS; i++)); do
+	what="interruption $i"
+	old=$(engine b)
+	sleep 2.$((i % 10)) # somewhere in the copy
+	kill -9 $old
+	until_true 60 is_new_engine b "$old" || fail "$what: no new standby"
+	until_true 30 is_wanted a partial || fail "$what: $(shown a)"
+	echo "$what: $(bytes a) bytes are left"
+done
+await_protected a
+[ "$INTERRUPTIONS" = 0 ] || [ "$(bytes a)" -lt $((INTERRUPTIONS < 10 ? total : total / 4)) ] || fail "it began anew: $(shown a)"
 equal a b "$what"
 
 for point in $POINTS; do
@@ -105,9 +125,37 @@ for point in $POINTS; do
 	until_true 30 unprotected a || fail "$what: still protected"
 	until_true 60 is_new_engine b "$old" || fail "$what: no new standby"
 	until_true 60 test ! -s "$T/b/fault" || fail "$what: the point was not armed"
+	until_true 60 has_died "$(cat "$T/b/armed")" || fail "$what: the point was not reached"
 	await_protected a
 	[ "$(kind a)" = partial ] || fail "$what: $(shown a)"
 	[ "$(bytes a)" -lt $((total / 2)) ] || fail "$what: copied $(bytes a) of $total"
 	equal a b "$what"
 	echo "$what: $(shown a)"
 done
+
+# The host that ran it dies, with writes that were never committed. It comes back as the backup.
+what="takeover and the way back"
+cut_off a polluxd
+rm "$T/a/daemon.pid"
+cut_off a ha
+cut_off a vmm
+until_true 30 has_taken_over b || fail "$what: no takeover: $(status b .word)"
+sleep 3 # of writes that only host b has
+begin_host a
+until_true 60 protected b || fail "$what: not protected: $(status b .word)"
+is_wanted b partial || fail "$what: $(shown b)"
+[ "$(bytes b)" -lt $((total / 2)) ] || fail "$what: copied $(bytes b) of $total"
+equal b a "$what"
+echo "$what: $(shown b)"
+
+what="somebody else"
+on b unprotect tiny >/dev/null || fail "$what: unprotect"
+until_true 30 test -z "$(engine a)" || sleep 2
+dd if=/dev/urandom of="$T/a/own/disk1" bs=4096 count=1 seek=9000 conv=notrunc status=none
+on b protect tiny a >/dev/null || fail "$what: protect"
+until_true 60 protected b || fail "$what: not protected: $(status b .word)"
+is_wanted b full || fail "$what: not noticed: $(shown b)"
+case $(shown b) in *"somebody else"*) ;; *) fail "$what: $(shown b)" ;; esac
+equal b a "$what"
+echo "$what: $(shown b)"
+exit 0
