@@ -178,7 +178,12 @@ collect_logs()
 	for node in a b; do
 		cp "$O/lab/run/$LAB_NAME/$node.console.log" "$WORK/" 2>/dev/null || true
 		timeout 30 "$SCENARIO_DIR/pollux-lab" sh "$node" \
-			'cd / && tar -c var/log run/pollux var/lib/pollux/*/record 2>/dev/null' \
+			'cd / && for pid in $(pidof pollux-vmm pollux-ha); do
+				for task in /proc/$pid/task/*; do
+					echo "$pid $(cat $task/comm)" && cat $task/stack
+				done
+			done >/var/log/stacks
+			tar -c var/log run/pollux var/lib/pollux/*/record 2>/dev/null' \
 			</dev/null >"$WORK/node-$node.tar" 2>/dev/null || true
 		[ -s "$WORK/node-$node.tar" ] || rm -f "$WORK/node-$node.tar"
 	done
