@@ -24,6 +24,8 @@ VM_ADDRESS=192.168.77.101
 COUNTERS_PORT=7100
 COUNTERS_WINDOW=${COUNTERS_WINDOW:-4}
 
+now_ms() { echo $((${EPOCHREALTIME/./} / 1000)); }
+
 peer_of() { case $1 in a) echo b ;; b) echo a ;; esac; }
 
 guest_is_ready() { on "$1" "grep -q 'counters: ready' /run/pollux/vm/*/serial.log" 2>/dev/null; }
@@ -110,18 +112,12 @@ disks_check()
 	rm -rf "$at"
 }
 
-# reprotect NODE PEER: NODE runs the VM since a takeover, PEER is back: NODE asks it by itself.
-asks_for_backup() { [ "$(vm_get "$1" .role)" = primary ]; }
-reprotect()
-{
-	until_true 30 asks_for_backup "$1" || fail "$1 does not ask for a backup: $(vm_get "$1" .word)"
-}
-
-# power_cut PRIMARY: it dies, the other runs the VM, the client goes on, all agrees, and
-# the old primary's disks are what a power cut may leave. Leaves backup.json, values.json.
+# power_cut PRIMARY: it dies, the other runs the VM, the client goes on, all agrees, the old
+# primary's disks are what a power cut may leave, and it boots again: from then on the two
+# hosts find together by themselves. Leaves backup.json, values.json, and BOOT_MS.
 power_cut()
 {
-	local backup answered sent
+	local backup answered sent booting
 	backup=$(peer_of "$1")
 	client_is_content
 	lab kill "$1"
@@ -129,8 +125,13 @@ power_cut()
 	until_true "$TAKEOVER_LIMIT" vm_was_taken_over "$backup" || fail "$backup did not take over"
 	vm_status "$backup" >"$WORK/backup.json"
 	sent=$(client_get sent)
+	disks_check "$1" "$answered" "$sent"
+	BOOT_MS=$(now_ms)
+	lab start "$1" >"$WORK/start.log" 2>&1 &
+	booting=$!
 	until_true 60 counted_more_than "$sent" ||
 		fail "the client hears nothing from the VM on $backup"
 	counters_ask
-	disks_check "$1" "$answered" "$sent"
+	wait $booting || fail "$1 does not boot again: $(tail -n 3 "$WORK/start.log")"
+	BOOT_MS=$(($(now_ms) - BOOT_MS))
 }
