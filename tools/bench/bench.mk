@@ -5,7 +5,7 @@
 # BENCH_SIZES and BENCH_ROUNDS (tools/bench/bench.sh) scale them.
 
 LIBS_bench_encode := $(shell $(PKG_CONFIG) --libs liblz4 libzstd zlib libxxhash 2>/dev/null)
-BENCHES ?= pause takeover memory guest $(if $(PEERS),colo)
+BENCHES ?= pause takeover memory guest net disk $(if $(PEERS),colo)
 
 $(O)/bench/encode: $(O)/obj/tools/bench/encode.o $(call archive,ha) $(call archive,base)
 	@mkdir -p $(@D)
