@@ -54,8 +54,10 @@ static int output_ready(sd_event_source *source, int fd, uint32_t revents, void 
 	(void)source;
 	(void)fd;
 	(void)revents;
-	if (netbuf_output_waits(p->netbuf))
+	if (netbuf_output_waits(p->netbuf)) {
 		primary_output_waits(e);
+		primary_checkpoint_due(e);
+	}
 	return 0;
 }
 

@@ -64,6 +64,7 @@ struct primary {
 
 	/* Epochs. */
 	struct epoch epoch;
+	struct epoch_actions due; /* a checkpoint that is to be taken at the next tick */
 	uint64_t digest[EPOCH_MAX_IN_FLIGHT]; /* of the epochs sent, by number */
 	uint64_t epoch_next_ns;
 	uint64_t checked_ns; /* last look at the queues */
@@ -103,6 +104,9 @@ int primary_acked(struct engine *e, uint64_t epoch, uint64_t digest);
 void primary_output_waits(struct engine *e);
 /* Tells, once, what of it was lost. */
 void primary_look_at_output(struct engine *e);
+/* Takes the checkpoint that was asked for. Not called from within a letter: those behind it,
+ * an echo that keeps the lease, an acknowledgement that lets output go, would wait for it. */
+void primary_checkpoint_due(struct engine *e);
 uint64_t primary_epoch_tick(struct engine *e, uint64_t now_ns);
 
 /* primary_switch.c: the last epoch here, and what becomes of it. */

@@ -139,12 +139,26 @@ int primary_epoch_feed(struct engine *e, const struct epoch_event *ev, uint64_t 
 		if (!a.throttle)
 			end_throttle(p);
 	}
-	if (a.set & EPOCH_DO_CHECKPOINT)
-		checkpoint(e, &a);
-	else if (a.set & EPOCH_DO_ROUND)
+	if (a.set & EPOCH_DO_CHECKPOINT) {
+		p->due = a;
+		engine_wake_at(e, 0);
+	} else if (a.set & EPOCH_DO_ROUND) {
 		live_round(e, a.epoch);
+	}
 	engine_wake_at(e, p->epoch_next_ns);
 	return r;
+}
+
+/* What was asked for before epochs ended or stalled is void. */
+void primary_checkpoint_due(struct engine *e)
+{
+	struct primary *p = e->side;
+	struct epoch_actions a = p->due;
+
+	p->due = (struct epoch_actions){ 0 };
+	if (a.set && p->sender && p->epoch.busy && !p->epoch.stalled &&
+	    a.epoch == p->epoch.current)
+		checkpoint(e, &a);
 }
 
 int primary_acked(struct engine *e, uint64_t epoch, uint64_t digest)
@@ -243,8 +257,10 @@ uint64_t primary_epoch_tick(struct engine *e, uint64_t now_ns)
 {
 	struct primary *p = e->side;
 	struct epoch_event ev = { .kind = EPOCH_EV_TICK };
-	uint64_t next = throttle_tick(e, now_ns);
+	uint64_t next;
 
+	primary_checkpoint_due(e);
+	next = throttle_tick(e, now_ns);
 	if (!p->epoch.running)
 		return next;
 	if (now_ns >= p->checked_ns + LOAD_EVERY_NS) {
@@ -253,5 +269,8 @@ uint64_t primary_epoch_tick(struct engine *e, uint64_t now_ns)
 	} else if (now_ns >= p->epoch_next_ns) {
 		primary_epoch_feed(e, &ev, now_ns);
 	}
+	primary_checkpoint_due(e);
+	if (p->due.set)
+		return now_ns;
 	return MIN(next, MIN(p->epoch_next_ns, p->checked_ns + LOAD_EVERY_NS));
 }
