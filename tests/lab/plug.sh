@@ -37,20 +37,21 @@ holds_some() { [ "$(held)" -gt 0 ]; }
 remains() { on a "ip -br link | grep ^plug; tc qdisc show | grep -E 'plug|clsact'
 	tc actions list action mirred | grep mirred" 2>/dev/null || true; }
 
-say "the tests of the module"
-run_there test_plug
-run_there test_plug_faults
-
 say "a kernel without sch_plug"
 vm_start a
-on a 'rmmod sch_plug && mv /lib/modules/*/sch_plug.ko /tmp/' >"$WORK/rmmod.log" 2>&1 ||
-	fail "sch_plug does not go: $(cat "$WORK/rmmod.log")"
+# Before anything has loaded it: a namespace that goes may use it for long.
+on a 'mv /lib/modules/*/sch_plug.ko /tmp/' || fail "sch_plug is not where it should be"
 ! on a pollux protect $VM b >"$WORK/refused.log" 2>&1 || fail "protected without sch_plug"
 grep -q 'this kernel has no sch_plug' "$WORK/refused.log" ||
 	fail "the refusal does not say why: $(cat "$WORK/refused.log")"
 say "a says: $(tail -n 1 "$WORK/refused.log")"
 [ -z "$(remains)" ] || fail "left behind: $(remains)"
-on a 'mv /tmp/sch_plug.ko /lib/modules/*/' >"$WORK/insmod.log" 2>&1
+on a 'mv /tmp/sch_plug.ko /lib/modules/*/'
+
+say "the tests of the module"
+run_there test_plug
+run_there test_plug_faults
+until_true "$LIMIT" on a 'grep -q "^sch_plug [0-9]* 0 " /proc/modules' || fail "something of the tests is left"
 
 say "protected, under load, with pings, ARP and IPv6"
 vm_capture_start a
