@@ -15,7 +15,8 @@
 
 extern bool fault_armed;
 bool fault_check(const char *name);
-/* Reads the environment; a program calls it first. Returns -EINVAL on a bad list. */
+/* Reads the environment, in the place of what was armed; a program calls it first. -EINVAL: a
+ * bad list. */
 int fault_open(void);
 
 static inline bool fault_at(const char *name)

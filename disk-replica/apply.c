@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/fault.h"
+#include "disk-replica/log_file.h"
 #include "disk-replica/regions.h"
 #include "disk-replica/target.h"
 
@@ -21,10 +22,12 @@ struct apply {
 	struct target targets[DISK_MAX];
 	unsigned int nr_disks; /* that are open */
 	char state_dir[APPLY_DIR_MAX];
+	uint64_t generation, log_key;
 	enum apply_state state, before; /* before: when it broke */
 	int error;			/* the -errno that broke it; atomic */
 	bool related;
 	struct region_header relation;
+	bool last; /* a takeover: no room is needed any more */
 	uint64_t bytes;
 };
 
@@ -35,6 +38,8 @@ static struct apply_marker marker_of(const struct apply *a, enum apply_state sta
 		.error = state == APPLY_FAILED ? -a->error : 0,
 		.wall_ns = clock_wall_ns(),
 		.stamp = { .state = REGION_OPEN },
+		.generation = a->generation,
+		.log_key = a->log_key,
 	};
 
 	memcpy(marker.token, a->relation.token, sizeof(marker.token));
@@ -113,6 +118,8 @@ int apply_open(const struct apply_config *config, struct apply **ret, struct rea
 	if (!a)
 		return -ENOMEM;
 	strcpy(a->state_dir, config->state_dir);
+	a->generation = config->generation;
+	a->log_key = config->log_key;
 	a->related = config->relation && config->nr_disks;
 	if (a->related)
 		a->relation = *config->relation;
@@ -174,25 +181,9 @@ static int become_broken(struct apply *a, int err)
 	return err;
 }
 
-static int change(struct apply *a, const struct disk_record *r)
-{
-	const struct target *t = &a->targets[r->disk];
-
-	switch (r->op) {
-	case CONTROL_DISK_WRITE:
-		return target_write(t, r->offset, r->data, (size_t)r->length);
-	case CONTROL_DISK_DISCARD:
-	case CONTROL_DISK_ZEROES:
-		return target_zero(t, r->offset, r->length);
-	case CONTROL_DISK_FLUSH:
-		return target_flush(t);
-	}
-	return -EPROTO;
-}
-
 static int apply_one(struct apply *a, const struct disk_record *r, struct reason *why)
 {
-	int err = change(a, r);
+	int err = target_change(&a->targets[r->disk], r);
 
 	if (err) {
 		reason_set(why, -err, "%s of %llu bytes at %llu of %s: %s", disk_op_name(r->op),
@@ -215,12 +206,9 @@ int apply_record(struct apply *a, const struct disk_record *r, struct reason *wh
 
 static int flush_all(struct apply *a, struct reason *why)
 {
-	int err = refuse_if_broken(a, why);
-
-	if (err)
-		return err;
 	for (unsigned int i = 0; i < a->nr_disks; i++) {
-		err = target_flush(&a->targets[i]);
+		int err = target_flush(&a->targets[i]);
+
 		if (err) {
 			reason_set(why, -err, "flush of %s: %s", a->disks[i].path,
 				   strerrordesc_np(-err));
@@ -232,8 +220,10 @@ static int flush_all(struct apply *a, struct reason *why)
 
 int apply_sync(struct apply *a, struct reason *why)
 {
-	int err = flush_all(a, why);
+	int err = refuse_if_broken(a, why);
 
+	if (!err)
+		err = flush_all(a, why);
 	if (!err && fault_at("apply.synced"))
 		err = reason_set(why, EIO, "fault point apply.synced");
 	if (!err && a->related) {
@@ -245,6 +235,18 @@ int apply_sync(struct apply *a, struct reason *why)
 	if (!err && fault_at("apply.following"))
 		err = reason_set(why, EIO, "fault point apply.following");
 	return err ? err : set_state(a, APPLY_FOLLOWING, why);
+}
+
+int apply_reclaim(struct apply *a, struct disk_log *log, struct reason *why)
+{
+	int err = refuse_if_broken(a, why);
+
+	if (err || !disk_log_is_durable(log))
+		return err;
+	err = flush_all(a, why);
+	if (!err && fault_at("log.flushed"))
+		err = reason_set(why, EIO, "fault point log.flushed");
+	return err ? err : disk_log_reclaim(log, why);
 }
 
 /* All records are looked at before the first is applied: a bad one changes nothing (P4). */
@@ -273,6 +275,8 @@ int apply_epoch(struct apply *a, struct disk_log *log, uint64_t epoch, struct re
 
 	if (!err && a->state != APPLY_FOLLOWING)
 		err = reason_set(why, EBUSY, "the initial copy has not been synced");
+	if (!err && !a->last && disk_log_reclaim_due(log))
+		err = apply_reclaim(a, log, why);
 	if (!err)
 		err = check_epoch(a, log, epoch, why);
 	if (err)
@@ -282,12 +286,15 @@ int apply_epoch(struct apply *a, struct disk_log *log, uint64_t epoch, struct re
 		if (err)
 			return err;
 	}
+	if (fault_at("log.applied"))
+		return reason_set(why, EIO, "fault point log.applied");
 	disk_log_release(log, epoch);
 	return 0;
 }
 
 int apply_again(struct apply *a, struct reason *why)
 {
+	a->last = true;
 	if (!apply_is_broken(a))
 		return 0;
 	if (a->before != APPLY_FOLLOWING)
@@ -311,6 +318,9 @@ int apply_finish(struct apply *a, struct reason *why)
 			reason_set(why, -err, "%s/%s cannot be removed: %s", a->state_dir,
 				   APPLY_MARKER_NAME, strerrordesc_np(-err));
 	}
+	/* Without a marker nobody looks at it. */
+	if (!err)
+		(void)log_file_remove(a->state_dir);
 	apply_close(a);
 	return err;
 }

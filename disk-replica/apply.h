@@ -19,7 +19,8 @@
  *    failed can be tried again from its beginning, which overwrites what is there of it:
  *    apply_again().
  *  - A crash or a power cut of the backup leaves the marker as it was. The epochs it had
- *    acknowledged lived in the memory of log.h; the primary has them and runs on.
+ *    acknowledged lived in the memory of log.h, and the primary has them and runs on; or they
+ *    lie in its file too, and recover.h applies them.
  *
  * Which regions may differ from the primary's disks is the primary's to keep count of; here
  * lie the token that says which primary's, and what this host wrote when it ran the VM itself:
@@ -29,9 +30,11 @@
  * A FLUSH record is an fdatasync here, in its place in the order, so that after a takeover
  * and a power cut of the new host what the guest had flushed is there.
  *
- * Fault points: "disk.apply" (any change fails with EIO), "disk.space" (ENOSPC),
- * "disk.flush", "apply.open", "apply.synced", "apply.following", "apply.finish"; "disk.log" is
- * in log.c.
+ * Fault points: "disk.apply" (any change fails with EIO), "disk.space" (ENOSPC), "disk.slow"
+ * (any change takes 100 ms more), "disk.flush"; "apply.open", "apply.synced",
+ * "apply.following", "apply.finish"; "log.applied" (an epoch is applied and not released),
+ * "log.flushed" (the disks are flushed, the log's tail is the old one); "marker.write",
+ * "marker.rename", "marker.remove"; "disk.log" is in log.c.
  *
  * Threads: one at a time; apply_is_broken() from any.
  */
@@ -50,6 +53,8 @@ struct apply_config {
 	const char *state_dir; /* exists; for example /var/lib/pollux/VM */
 	/* Whose copy they are, and from whom (regions.h). NULL: nobody keeps count of regions. */
 	const struct region_header *relation;
+	uint64_t generation; /* for the marker, as the next */
+	uint64_t log_key;    /* disk_log_key() */
 };
 
 /*
@@ -66,16 +71,19 @@ void apply_close(struct apply *a);
 int apply_record(struct apply *a, const struct disk_record *r, struct reason *why);
 /* Everything written so far is on stable storage; the marker says `following`. */
 int apply_sync(struct apply *a, struct reason *why);
-/* A sealed epoch, whole, in order; then it is released from the log. */
+/* A sealed epoch, whole, in order; then it is released from the log. Room is reclaimed first
+ * when that is due, so that after an error the epoch is still there. */
 int apply_epoch(struct apply *a, struct disk_log *log, uint64_t epoch, struct reason *why);
+/* Flushes the disks, then makes the room of what is applied free in the log. */
+int apply_reclaim(struct apply *a, struct disk_log *log, struct reason *why);
 
 /* Forgets an error of apply_epoch(): the same epoch is to be applied next. -EIO: it was in the
  * first copy, what failed there is lost. */
 int apply_again(struct apply *a, struct reason *why);
 
 /*
- * Takeover: the disks are now those of the VM that is about to run. Removes the marker,
- * unlocks and closes, so that pollux-vmm can open them; `a` is gone, also on error.
+ * Takeover: the disks are now those of the VM that is about to run. Removes the marker and
+ * the log's file, unlocks and closes, so that pollux-vmm can open them; `a` is gone, also on error.
  * -EIO when broken, -EBUSY before apply_sync(): the marker stays.
  */
 int apply_finish(struct apply *a, struct reason *why);

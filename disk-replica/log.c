@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * log.h: a ring of entries in one arena. Positions only grow; an entry is whole, so one
- * that does not fit before the arena's end is preceded by padding. The entries of an
- * epoch are chained, because those of several epochs may lie mixed; room comes back at
- * the tail, once everything before it has been freed. So every step is O(1) a record.
+ * log.h: a ring of records in one arena. Positions only grow; a record is whole, so one that
+ * does not fit before the arena's end is preceded by padding. An epoch is a range of
+ * positions; room comes back at the tail.
  *
  * The appender alone writes between head and the room's end, so it copies data in without
- * the lock, and publishes the entry under it.
+ * the lock, and publishes under it. It alone writes the file, too: in pieces as they gather,
+ * the rest with the seal. So a sync is an fdatasync and nothing else.
  */
 #include "disk-replica/log.h"
 
@@ -14,69 +14,82 @@
 #include <sys/mman.h>
 
 #include "base/fault.h"
+#include "disk-replica/log_file.h"
+#include "disk-replica/log_record.h"
 
-#define NO_ENTRY UINT64_MAX
+#define PIECE_BYTES (UINT64_C(1) << 20) /* written to the file together */
 
-struct entry {
-	uint64_t size; /* with this header; a multiple of its size */
-	uint64_t next; /* position of the epoch's next entry */
-	uint64_t offset;
-	uint64_t length;
-	uint32_t op;
-	uint16_t disk;
-	uint16_t freed;
-	uint8_t reserved[24];
-};
-_Static_assert(sizeof(struct entry) == DISK_LOG_RECORD_OVERHEAD, "an entry's header");
-
-enum slot_state { SLOT_FREE, SLOT_OPEN, SLOT_SEALED };
-
-struct slot {
-	enum slot_state state;
+struct range {
 	uint64_t epoch;
-	uint64_t first;
-	uint64_t last;
+	uint64_t begin, end;
 };
 
 struct disk_log {
 	uint8_t *arena;
 	uint64_t limit;
+	struct log_file *file; /* NULL: in memory */
+	/* The appender's. */
+	bool open, dropped;
+	uint64_t open_epoch, open_begin, open_records;
+	uint64_t written;     /* up to here it is in the file */
+	uint64_t sealed_next; /* one past the newest epoch that was sealed */
 	pthread_mutex_t lock;
 	/* Guarded by lock. */
 	uint64_t head;
 	uint64_t tail;
+	uint64_t applied; /* end of what is released; the tail, unless there is a file */
+	uint64_t applied_epoch;
+	uint64_t changed; /* end of the newest sealed epoch that changed a disk */
+	uint64_t synced;  /* up to here it is durable */
+	uint64_t durable; /* the newest epoch whose seal is */
 	uint64_t peak;
-	struct slot slots[DISK_LOG_EPOCHS];
-	uint64_t sealed_next; /* one past the newest epoch that was sealed */
-	bool dropped;
+	struct range sealed[DISK_LOG_EPOCHS];
+	unsigned int first_sealed, nr_sealed;
 };
 
-static struct entry *entry_at(const struct disk_log *log, uint64_t pos)
+static uint8_t *at(const struct disk_log *log, uint64_t pos)
 {
-	return (struct entry *)(void *)(log->arena + pos % log->limit);
+	return log->arena + pos % log->limit;
 }
 
-int disk_log_open(uint64_t limit_bytes, struct disk_log **ret, struct reason *why)
+static int allocate(struct disk_log *log, struct reason *why)
 {
-	uint64_t limit = limit_bytes & ~(uint64_t)4095;
-	struct disk_log *log;
+	log->arena = mmap(NULL, log->limit, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	if (log->arena != MAP_FAILED)
+		return 0;
+	log->arena = NULL;
+	return reason_set(why, ENOMEM, "no memory for a disk log of %llu bytes",
+			  (unsigned long long)log->limit);
+}
+
+int disk_log_open(uint64_t limit_bytes, struct log_file *file, struct disk_log **ret,
+		  struct reason *why)
+{
+	struct disk_log *log = NULL;
+	int err = 0;
 
 	if (limit_bytes < DISK_LOG_MIN || limit_bytes > DISK_LOG_MAX)
-		return reason_set(why, EINVAL, "a disk log of %llu bytes: %llu to %llu",
-				  (unsigned long long)limit_bytes, (unsigned long long)DISK_LOG_MIN,
-				  (unsigned long long)DISK_LOG_MAX);
-	log = calloc(1, sizeof(*log));
-	if (!log)
-		return -ENOMEM;
-	log->arena = mmap(NULL, limit, PROT_READ | PROT_WRITE,
-			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-	if (log->arena == MAP_FAILED) {
-		free(log);
-		return reason_set(why, ENOMEM, "no memory for a disk log of %llu bytes",
-				  (unsigned long long)limit);
+		err = reason_set(why, EINVAL, "a disk log of %llu bytes: %llu to %llu",
+				 (unsigned long long)limit_bytes, (unsigned long long)DISK_LOG_MIN,
+				 (unsigned long long)DISK_LOG_MAX);
+	if (!err) {
+		log = calloc(1, sizeof(*log));
+		err = log ? 0 : -ENOMEM;
 	}
-	log->limit = limit;
+	if (err) {
+		log_file_close(file);
+		return err;
+	}
+	log->file = file;
+	log->limit = file ? file->info.limit : limit_bytes & ~(uint64_t)4095;
+	log->durable = file ? file->tail.epoch : 0;
 	pthread_mutex_init(&log->lock, NULL);
+	err = allocate(log, why);
+	if (err) {
+		disk_log_close(log);
+		return err;
+	}
 	*ret = log;
 	return 0;
 }
@@ -85,242 +98,323 @@ void disk_log_close(struct disk_log *log)
 {
 	if (!log)
 		return;
-	munmap(log->arena, log->limit);
+	if (log->arena)
+		munmap(log->arena, log->limit);
+	log_file_close(log->file);
 	pthread_mutex_destroy(&log->lock);
 	free(log);
 }
 
-static struct slot *find_slot(struct disk_log *log, uint64_t epoch)
-{
-	for (unsigned int i = 0; i < DISK_LOG_EPOCHS; i++)
-		if (log->slots[i].state != SLOT_FREE && log->slots[i].epoch == epoch)
-			return &log->slots[i];
-	return NULL;
-}
+/* --- appending ---------------------------------------------------------------------- */
 
-/* The slot of an epoch that may still get records, made if need be. */
-static int open_slot(struct disk_log *log, uint64_t epoch, struct slot **ret, struct reason *why)
+/* The epoch that gets a record, or its seal: the one that is open, or a new one. */
+static int open_epoch(struct disk_log *log, uint64_t epoch, struct reason *why)
 {
-	struct slot *slot;
-
 	if (log->dropped)
 		return reason_set(why, EPROTO, "epoch %llu: the log takes no more",
 				  (unsigned long long)epoch);
 	if (epoch < log->sealed_next)
 		return reason_set(why, EPROTO, "epoch %llu is closed, the next is %llu",
 				  (unsigned long long)epoch, (unsigned long long)log->sealed_next);
-	slot = find_slot(log, epoch);
-	for (unsigned int i = 0; i < DISK_LOG_EPOCHS && !slot; i++)
-		if (log->slots[i].state == SLOT_FREE)
-			slot = &log->slots[i];
-	if (!slot)
-		return reason_set(why, ENOSPC, "the disk log holds %u epochs, its limit",
-				  DISK_LOG_EPOCHS);
-	if (slot->state == SLOT_FREE)
-		*slot = (struct slot){ SLOT_OPEN, epoch, NO_ENTRY, NO_ENTRY };
-	*ret = slot;
+	if (log->open && log->open_epoch != epoch)
+		return reason_set(why, EPROTO, "epoch %llu before %llu has ended",
+				  (unsigned long long)epoch, (unsigned long long)log->open_epoch);
+	if (log->open)
+		return 0;
+	log->open = true;
+	log->open_epoch = epoch;
+	log->open_begin = log->head;
+	log->open_records = 0;
 	return 0;
 }
 
-/* Bytes to pass over before an entry of `size`, or -ENOSPC. */
-static int find_room(const struct disk_log *log, uint64_t size, uint64_t *ret_pad,
+/* Bytes to pass over before a record of `size`, or -ENOSPC. `spare` stays free behind it. */
+static int find_room(struct disk_log *log, uint64_t size, uint64_t spare, uint64_t *ret_pad,
 		     struct reason *why)
 {
 	uint64_t to_end = log->limit - log->head % log->limit;
-	uint64_t pad = size > to_end ? to_end : 0;
-	uint64_t used = log->head - log->tail;
+	uint64_t pad = size > to_end ? to_end : 0, used;
 
-	if (fault_at("disk.log") || pad + size > log->limit - used)
+	pthread_mutex_lock(&log->lock);
+	used = log->head - log->tail;
+	pthread_mutex_unlock(&log->lock);
+	if (fault_at("disk.log") || pad + size + spare > log->limit - used)
 		return reason_set(why, ENOSPC, "the disk log has %llu of %llu bytes in use",
 				  (unsigned long long)used, (unsigned long long)log->limit);
 	*ret_pad = pad;
 	return 0;
 }
 
-static void write_entry(struct disk_log *log, uint64_t pos, uint64_t size,
-			const struct disk_record *r)
+static void put(struct disk_log *log, struct log_record *r, const void *data, uint64_t len)
 {
-	struct entry *e = entry_at(log, pos);
+	uint8_t *to = at(log, r->position);
 
-	*e = (struct entry){
-		.size = size,
-		.next = NO_ENTRY,
-		.offset = r->offset,
-		.length = r->length,
-		.op = r->op,
-		.disk = r->disk,
-	};
-	if (r->op == CONTROL_DISK_WRITE)
-		memcpy(e + 1, r->data, r->length);
-}
-
-static void publish(struct disk_log *log, struct slot *slot, uint64_t pos, uint64_t pad)
-{
-	if (pad) {
-		struct entry *e = entry_at(log, log->head);
-
-		e->size = pad;
-		e->freed = true;
+	r->generation = log->file ? log->file->info.generation : 0;
+	if (len) {
+		memcpy(to + LOG_RECORD_UNIT, data, len);
+		memset(to + LOG_RECORD_UNIT + len, 0, r->size - LOG_RECORD_UNIT - len);
 	}
-	if (slot->last == NO_ENTRY)
-		slot->first = pos;
-	else
-		entry_at(log, slot->last)->next = pos;
-	slot->last = pos;
-	log->head = pos + entry_at(log, pos)->size;
-	log->peak = MAX(log->peak, log->head - log->tail);
+	log_record_encode(r, len ? to + LOG_RECORD_UNIT : NULL,
+			  log->file ? &log->file->info.key : NULL, to);
 }
 
-static uint64_t entry_size(const struct disk_record *r)
+static void put_pad(struct disk_log *log, uint64_t epoch, uint64_t size)
 {
-	uint64_t data = r->op == CONTROL_DISK_WRITE ? r->length : 0;
-	uint64_t unit = sizeof(struct entry);
+	struct log_record r = {
+		.kind = LOG_PAD, .epoch = epoch, .position = log->head, .size = size
+	};
 
-	return unit + (data + unit - 1) / unit * unit;
+	put(log, &r, NULL, 0);
+}
+
+static void publish(struct disk_log *log, uint64_t head)
+{
+	pthread_mutex_lock(&log->lock);
+	log->head = head;
+	log->peak = MAX(log->peak, head - log->tail);
+	pthread_mutex_unlock(&log->lock);
+}
+
+/* Everything up to the head into the file, lap by lap. */
+static int write_out(struct disk_log *log, bool seal, struct reason *why)
+{
+	while (log->file && log->written < log->head) {
+		uint64_t to_end = log->limit - log->written % log->limit;
+		uint64_t n = MIN(log->head - log->written, to_end);
+		bool last = seal && log->written + n == log->head;
+		int err = log_file_write(log->file, log->written, at(log, log->written), n, last);
+
+		if (err)
+			return reason_set(why, -err, "the disk log cannot be written: %s",
+					  strerrordesc_np(-err));
+		log->written += n;
+	}
+	return 0;
 }
 
 int disk_log_append(struct disk_log *log, uint64_t epoch, const struct disk_record *r,
 		    struct reason *why)
 {
-	uint64_t size, pad = 0, pos;
-	struct slot *slot;
+	struct log_record record = { .kind = (uint8_t)r->op,
+				     .disk = r->disk,
+				     .epoch = epoch,
+				     .offset = r->offset,
+				     .length = r->length };
+	uint64_t pad;
 	int err;
 
 	if (r->op == CONTROL_DISK_WRITE && r->length > DISK_DATA_MAX)
 		return reason_set(why, EPROTO, "write of %llu bytes, the limit is %u",
 				  (unsigned long long)r->length, DISK_DATA_MAX);
-	size = entry_size(r);
-	pthread_mutex_lock(&log->lock);
-	err = find_room(log, size, &pad, why);
+	record.size = log_record_size(r);
+	/* An epoch that has records can always be sealed. */
+	err = find_room(log, record.size, LOG_RECORD_UNIT, &pad, why);
 	if (!err)
-		err = open_slot(log, epoch, &slot, why);
-	pos = log->head + pad;
-	pthread_mutex_unlock(&log->lock);
+		err = open_epoch(log, epoch, why);
 	if (err)
 		return err;
-	write_entry(log, pos, size, r);
-	pthread_mutex_lock(&log->lock);
-	publish(log, slot, pos, pad);
-	pthread_mutex_unlock(&log->lock);
-	return 0;
+	if (pad)
+		put_pad(log, epoch, pad);
+	record.position = log->head + pad;
+	put(log, &record, r->data, r->op == CONTROL_DISK_WRITE ? r->length : 0);
+	log->open_records++;
+	publish(log, record.position + record.size);
+	return log->head - log->written < PIECE_BYTES ? 0 : write_out(log, false, why);
 }
 
-static bool older_is_open(const struct disk_log *log, uint64_t epoch)
+/* What is read knows nothing of it before the file has it: else it could be applied. */
+static void publish_seal(struct disk_log *log, uint64_t epoch)
 {
-	for (unsigned int i = 0; i < DISK_LOG_EPOCHS; i++)
-		if (log->slots[i].state == SLOT_OPEN && log->slots[i].epoch < epoch)
-			return true;
-	return false;
+	pthread_mutex_lock(&log->lock);
+	log->sealed[(log->first_sealed + log->nr_sealed++) % DISK_LOG_EPOCHS] =
+		(struct range){ epoch, log->open_begin, log->head };
+	if (log->open_records)
+		log->changed = log->head;
+	pthread_mutex_unlock(&log->lock);
 }
 
 int disk_log_seal(struct disk_log *log, uint64_t epoch, struct reason *why)
 {
-	struct slot *slot;
-	int err = 0;
+	struct log_record r = {
+		.kind = LOG_SEAL, .epoch = epoch, .position = log->head, .size = LOG_RECORD_UNIT
+	};
+	uint64_t pad;
+	bool full;
+	int err;
 
 	pthread_mutex_lock(&log->lock);
-	if (older_is_open(log, epoch))
-		err = reason_set(why, EPROTO, "epoch %llu ends before one that is older",
-				 (unsigned long long)epoch);
-	if (!err)
-		err = open_slot(log, epoch, &slot, why);
-	if (!err) {
-		slot->state = SLOT_SEALED;
-		log->sealed_next = epoch + 1;
-	}
+	full = log->nr_sealed == DISK_LOG_EPOCHS;
+	r.length = log->durable;
 	pthread_mutex_unlock(&log->lock);
-	return err;
-}
-
-/* With the lock: the slot's entries are free, and so is what that sets free at the tail. */
-static void free_slot(struct disk_log *log, struct slot *slot)
-{
-	for (uint64_t pos = slot->first; pos != NO_ENTRY;) {
-		struct entry *e = entry_at(log, pos);
-
-		e->freed = true;
-		pos = e->next;
-	}
-	slot->state = SLOT_FREE;
-	while (log->tail < log->head && entry_at(log, log->tail)->freed)
-		log->tail += entry_at(log, log->tail)->size;
+	err = open_epoch(log, epoch, why);
+	if (!err && full)
+		err = reason_set(why, ENOSPC, "the disk log holds %u epochs, its limit",
+				 DISK_LOG_EPOCHS);
+	if (!err)
+		err = find_room(log, r.size, 0, &pad, why);
+	if (err)
+		return err;
+	r.offset = log->open_records;
+	put(log, &r, NULL, 0);
+	publish(log, r.position + r.size);
+	err = write_out(log, true, why);
+	if (err)
+		return err;
+	log->open = false;
+	log->sealed_next = epoch + 1;
+	publish_seal(log, epoch);
+	return 0;
 }
 
 void disk_log_drop_partial(struct disk_log *log)
 {
-	pthread_mutex_lock(&log->lock);
 	log->dropped = true;
-	for (unsigned int i = 0; i < DISK_LOG_EPOCHS; i++)
-		if (log->slots[i].state == SLOT_OPEN)
-			free_slot(log, &log->slots[i]);
-	pthread_mutex_unlock(&log->lock);
+	if (log->open)
+		publish(log, log->open_begin);
+	log->open = false;
 }
 
-static bool oldest(const struct disk_log *log, uint64_t *ret)
+/* --- the file ----------------------------------------------------------------------- */
+
+int disk_log_sync(struct disk_log *log, struct reason *why)
 {
-	const struct slot *first = NULL;
+	uint64_t changed, newest;
+	bool needed;
+	int err;
 
-	for (unsigned int i = 0; i < DISK_LOG_EPOCHS; i++) {
-		const struct slot *s = &log->slots[i];
-
-		if (s->state == SLOT_SEALED && (!first || s->epoch < first->epoch))
-			first = s;
-	}
-	if (first)
-		*ret = first->epoch;
-	return first;
+	if (!log->file)
+		return 0;
+	pthread_mutex_lock(&log->lock);
+	changed = log->changed;
+	needed = changed > log->synced;
+	newest = log->nr_sealed
+			 ? log->sealed[(log->first_sealed + log->nr_sealed - 1) % DISK_LOG_EPOCHS]
+				   .epoch
+			 : log->durable;
+	pthread_mutex_unlock(&log->lock);
+	err = needed ? log_file_sync(log->file) : 0;
+	if (err)
+		return reason_set(why, -err, "the disk log cannot be synced: %s",
+				  strerrordesc_np(-err));
+	pthread_mutex_lock(&log->lock);
+	log->synced = MAX(log->synced, changed);
+	/* Of a seal that no sync has covered a later one may not claim that it is there. */
+	if (needed)
+		log->durable = MAX(log->durable, newest);
+	pthread_mutex_unlock(&log->lock);
+	return 0;
 }
+
+bool disk_log_reclaim_due(struct disk_log *log)
+{
+	bool due;
+
+	pthread_mutex_lock(&log->lock);
+	due = log->applied - log->tail > log->limit / 4;
+	pthread_mutex_unlock(&log->lock);
+	return due;
+}
+
+int disk_log_reclaim(struct disk_log *log, struct reason *why)
+{
+	struct log_file_tail tail;
+	int err;
+
+	pthread_mutex_lock(&log->lock);
+	tail = (struct log_file_tail){ log->applied, log->applied_epoch };
+	pthread_mutex_unlock(&log->lock);
+	if (!log->file || tail.position == log->tail)
+		return 0;
+	err = log_file_set_tail(log->file, &tail);
+	if (err)
+		return reason_set(why, -err, "the disk log's tail cannot be written: %s",
+				  strerrordesc_np(-err));
+	pthread_mutex_lock(&log->lock);
+	log->tail = tail.position;
+	pthread_mutex_unlock(&log->lock);
+	return 0;
+}
+
+/* --- reading ------------------------------------------------------------------------ */
 
 bool disk_log_oldest(struct disk_log *log, uint64_t *ret_epoch)
 {
 	bool found;
 
 	pthread_mutex_lock(&log->lock);
-	found = oldest(log, ret_epoch);
+	found = log->nr_sealed;
+	if (found)
+		*ret_epoch = log->sealed[log->first_sealed].epoch;
 	pthread_mutex_unlock(&log->lock);
 	return found;
 }
 
+static bool start(struct disk_log *log, struct disk_log_iter *it)
+{
+	pthread_mutex_lock(&log->lock);
+	for (unsigned int i = 0; i < log->nr_sealed && !it->started; i++) {
+		const struct range *r = &log->sealed[(log->first_sealed + i) % DISK_LOG_EPOCHS];
+
+		if (r->epoch == it->epoch)
+			*it = (struct disk_log_iter){ r->epoch, r->begin, r->end, true };
+	}
+	pthread_mutex_unlock(&log->lock);
+	return it->started;
+}
+
 int disk_log_next(struct disk_log *log, struct disk_log_iter *it, struct disk_record *ret)
 {
-	const struct entry *e;
-	struct slot *slot;
+	struct log_record r;
 
-	if (!it->started) {
-		pthread_mutex_lock(&log->lock);
-		slot = find_slot(log, it->epoch);
-		if (slot && slot->state == SLOT_SEALED) {
-			it->next = slot->first;
-			it->started = true;
-		}
-		pthread_mutex_unlock(&log->lock);
-		if (!it->started)
-			return -ENOENT;
+	if (!it->started && !start(log, it))
+		return -ENOENT;
+	while (it->next < it->end) {
+		const uint8_t *head = at(log, it->next);
+		int err = log_record_decode(head, &r);
+
+		assert(!err);
+		it->next += r.size;
+		if (!log_record_is_change(&r))
+			continue;
+		*ret = (struct disk_record){
+			.op = r.kind,
+			.disk = r.disk,
+			.offset = r.offset,
+			.length = r.length,
+			.data = r.kind == CONTROL_DISK_WRITE ? head + LOG_RECORD_UNIT : NULL,
+		};
+		return 0;
 	}
-	if (it->next == NO_ENTRY)
-		return -ENODATA;
-	e = entry_at(log, it->next);
-	*ret = (struct disk_record){
-		.op = e->op,
-		.disk = e->disk,
-		.offset = e->offset,
-		.length = e->length,
-		.data = e->op == CONTROL_DISK_WRITE ? e + 1 : NULL,
-	};
-	it->next = e->next;
-	return 0;
+	return -ENODATA;
 }
 
 void disk_log_release(struct disk_log *log, uint64_t epoch)
 {
-	uint64_t first = 0;
-
 	pthread_mutex_lock(&log->lock);
-	if (oldest(log, &first)) {
-		assert(first == epoch);
-		free_slot(log, find_slot(log, epoch));
+	if (log->nr_sealed) {
+		const struct range *r = &log->sealed[log->first_sealed];
+
+		assert(r->epoch == epoch);
+		log->applied = r->end;
+		log->applied_epoch = r->epoch;
+		if (!log->file)
+			log->tail = r->end;
+		log->first_sealed = (log->first_sealed + 1) % DISK_LOG_EPOCHS;
+		log->nr_sealed--;
 	}
 	pthread_mutex_unlock(&log->lock);
+}
+
+/* --- what it is --------------------------------------------------------------------- */
+
+bool disk_log_is_durable(const struct disk_log *log)
+{
+	return log->file;
+}
+
+uint64_t disk_log_key(const struct disk_log *log)
+{
+	return log->file ? log->file->info.key : 0;
 }
 
 uint64_t disk_log_used(struct disk_log *log)

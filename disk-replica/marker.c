@@ -7,6 +7,7 @@
 #include <xxhash.h>
 
 #include "base/cursor.h"
+#include "base/fault.h"
 
 #define MARKER_CHECKED_BYTES (APPLY_MARKER_BYTES - 8u)
 
@@ -54,11 +55,14 @@ static int decode(const uint8_t *bytes, size_t len, struct apply_marker *ret)
 	m.wall_ns = cursor_get_u64(&c);
 	cursor_get_bytes(&c, m.token, sizeof(m.token));
 	get_stamp(&c, &m.stamp);
+	m.generation = cursor_get_u64(&c);
+	m.epoch = cursor_get_u64(&c);
+	m.log_key = cursor_get_u64(&c);
 	checksum = cursor_get_u64(&c);
 
 	if (!cursor_done(&c) || magic != APPLY_MARKER_MAGIC || version != APPLY_MARKER_VERSION ||
 	    checksum != XXH3_64bits(bytes, MARKER_CHECKED_BYTES) || state < APPLY_COPYING ||
-	    state > APPLY_FAILED || m.stamp.nr_disks > REGION_DISKS_MAX)
+	    state > APPLY_CONSISTENT || m.stamp.nr_disks > REGION_DISKS_MAX)
 		return -EBADMSG;
 	m.state = state;
 	m.error = error;
@@ -77,6 +81,9 @@ static void encode(const struct apply_marker *marker, uint8_t bytes[APPLY_MARKER
 	cursor_put_u64(&c, marker->wall_ns);
 	cursor_put_bytes(&c, marker->token, sizeof(marker->token));
 	put_stamp(&c, &marker->stamp);
+	cursor_put_u64(&c, marker->generation);
+	cursor_put_u64(&c, marker->epoch);
+	cursor_put_u64(&c, marker->log_key);
 	cursor_put_u64(&c, XXH3_64bits(bytes, MARKER_CHECKED_BYTES));
 	assert(cursor_done(&c));
 }
@@ -120,10 +127,14 @@ int apply_marker_write(const char *state_dir, const struct apply_marker *marker)
 
 	if (dir < 0)
 		return dir;
+	if (fault_at("marker.write"))
+		return -EIO;
 	encode(marker, bytes);
 	err = write_file(dir, APPLY_MARKER_NAME ".new", bytes, sizeof(bytes));
 	if (err)
 		return err;
+	if (fault_at("marker.rename"))
+		return -EIO;
 	if (renameat(dir, APPLY_MARKER_NAME ".new", dir, APPLY_MARKER_NAME))
 		return -errno;
 	return fsync(dir) ? -errno : 0;
@@ -135,6 +146,8 @@ int apply_marker_remove(const char *state_dir)
 
 	if (dir < 0)
 		return dir;
+	if (fault_at("marker.remove"))
+		return -EIO;
 	if (unlinkat(dir, APPLY_MARKER_NAME, 0) && errno != ENOENT)
 		return -errno;
 	return fsync(dir) ? -errno : 0;

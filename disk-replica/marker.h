@@ -14,13 +14,14 @@
 
 #define APPLY_MARKER_NAME    "standby-disks"	  /* in the state directory */
 #define APPLY_MARKER_MAGIC   UINT32_C(0x44584c50) /* the bytes "PLXD" */
-#define APPLY_MARKER_VERSION 2u
-#define APPLY_MARKER_BYTES   260u
+#define APPLY_MARKER_VERSION 3u
+#define APPLY_MARKER_BYTES   284u
 
 enum apply_state {
 	APPLY_COPYING = 1,   /* the initial copy is under way */
-	APPLY_FOLLOWING = 2, /* a standby's disk: committed epochs, the latest in memory only */
+	APPLY_FOLLOWING = 2, /* a standby's disk: epochs being applied; recover.h may finish them */
 	APPLY_FAILED = 3,    /* a write failed half-way */
+	APPLY_CONSISTENT = 4, /* recovered: exactly the VM's disks at the end of `epoch` */
 };
 struct apply_marker {
 	enum apply_state state;
@@ -28,6 +29,9 @@ struct apply_marker {
 	uint64_t wall_ns;
 	uint8_t token[REGION_TOKEN_BYTES]; /* whose copy they are; zeroes: nobody keeps count */
 	struct region_stamp stamp;	   /* closed: how they were left */
+	uint64_t generation;		   /* of the primary that is followed */
+	uint64_t epoch;			   /* of APPLY_CONSISTENT, else 0 */
+	uint64_t log_key; /* of the log in which epochs lie that the disks may lack; 0: none */
 };
 
 /* -ENOENT: no marker, the disks are the VM's own. -EBADMSG: one that cannot be read counts

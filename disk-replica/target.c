@@ -6,8 +6,11 @@
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "base/fault.h"
+
+#define SLOW_NS (100L * 1000 * 1000) /* what disk.slow adds to a change */
 
 static const uint8_t zeroes[256 << 10];
 
@@ -71,6 +74,8 @@ void target_close(struct target *t)
 
 static int injected(void)
 {
+	if (fault_at("disk.slow"))
+		nanosleep(&(struct timespec){ .tv_nsec = SLOW_NS }, NULL);
 	if (fault_at("disk.apply"))
 		return -EIO;
 	return fault_at("disk.space") ? -ENOSPC : 0;
@@ -138,4 +143,18 @@ int target_flush(const struct target *t)
 	if (fault_at("disk.flush"))
 		return -EIO;
 	return fdatasync(t->fd) ? -errno : 0;
+}
+
+int target_change(const struct target *t, const struct disk_record *r)
+{
+	switch (r->op) {
+	case CONTROL_DISK_WRITE:
+		return target_write(t, r->offset, r->data, (size_t)r->length);
+	case CONTROL_DISK_DISCARD:
+	case CONTROL_DISK_ZEROES:
+		return target_zero(t, r->offset, r->length);
+	case CONTROL_DISK_FLUSH:
+		return target_flush(t);
+	}
+	return -EPROTO;
 }

@@ -22,5 +22,7 @@ int target_write(const struct target *t, uint64_t offset, const void *data, size
 /* The range reads as zeroes: punched or zeroed by the filesystem or device when it can. */
 int target_zero(const struct target *t, uint64_t offset, uint64_t len);
 int target_flush(const struct target *t);
+/* One record, whichever it is. */
+int target_change(const struct target *t, const struct disk_record *r);
 
 #endif

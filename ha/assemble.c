@@ -11,6 +11,7 @@
 #include "disk-replica/apply.h"
 #include "disk-replica/log.h"
 #include "ha/decode.h"
+#include "ha/harden.h"
 #include "ha/mailbox.h"
 #include "ha/offer.h"
 #include "ha/pending.h"
@@ -88,15 +89,35 @@ static enum control_disk_op disk_op(uint16_t type)
 }
 
 /* A full log is emptied by commits; if it is full of this epoch alone, nothing helps. */
+static int make_room(struct assembler *a, struct reason *text)
+{
+	int err = pending_wait_idle(a->config.pending);
+
+	return err ? err : apply_reclaim(a->config.apply, a->config.log, text);
+}
+
 static int log_record(struct assembler *a, uint64_t epoch, const struct disk_record *r,
 		      struct reason *text)
 {
 	int err = disk_log_append(a->config.log, epoch, r, text);
 
-	if (err != -ENOSPC)
-		return err;
-	err = pending_wait_idle(a->config.pending);
-	return err ? err : disk_log_append(a->config.log, epoch, r, text);
+	if (err == -ENOSPC)
+		err = make_room(a, text) ?: disk_log_append(a->config.log, epoch, r, text);
+	return err;
+}
+
+static int log_seal(struct assembler *a, uint64_t epoch, struct reason *text)
+{
+	int err = disk_log_seal(a->config.log, epoch, text);
+
+	if (err == -ENOSPC)
+		err = make_room(a, text) ?: disk_log_seal(a->config.log, epoch, text);
+	return err;
+}
+
+static enum role_why disk_why(int err)
+{
+	return err == -ENOSPC ? ROLE_WHY_NO_SPACE : ROLE_WHY_DISK_ERROR;
 }
 
 static int take_disk(struct assembler *a, const struct message *m, struct refusal *why)
@@ -119,8 +140,7 @@ static int take_disk(struct assembler *a, const struct message *m, struct refusa
 	a->disk_ops += !err && a->direct;
 	if (!err)
 		return 0;
-	return local_failure(a, err, err == -ENOSPC ? ROLE_WHY_NO_SPACE : ROLE_WHY_DISK_ERROR,
-			     &text, why);
+	return local_failure(a, err, disk_why(err), &text, why);
 }
 
 static int check_end(const struct assembler *a, const struct message *m, struct refusal *why)
@@ -147,7 +167,7 @@ static int take_end(struct assembler *a, const struct message *m, struct refusal
 			    .generation = a->config.generation,
 			    .epoch = m->epoch,
 			    .value = m->end.digest };
-	struct reason text;
+	struct reason text = { 0 };
 	int r = check_end(a, m, why);
 
 	if (r)
@@ -155,16 +175,21 @@ static int take_end(struct assembler *a, const struct message *m, struct refusal
 	if (fault_at("assemble.end"))
 		return refusal_set(why, PROTO_INTERNAL, "fault point assemble.end");
 	if (a->config.log && !a->direct) {
-		r = disk_log_seal(a->config.log, m->epoch, &text);
-		if (r)
+		r = log_seal(a, m->epoch, &text);
+		if (r == -EPROTO)
 			return refusal_set(why, PROTO_BAD_EPOCH, "%s", text.text);
+		if (r)
+			return local_failure(a, r, disk_why(r), &text, why);
 	}
 	blackbox_record("whole", m->epoch, a->epoch->pages);
 	a->epoch->digest = m->end.digest;
 	pending_complete(a->config.pending, a->epoch);
 	a->epoch = NULL;
 	a->direct = false;
-	mailbox_post(a->config.mailbox, &l);
+	if (a->config.harden)
+		harden_add(a->config.harden, &l);
+	else
+		mailbox_post(a->config.mailbox, &l);
 	return 0;
 }
 

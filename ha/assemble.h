@@ -18,6 +18,7 @@
 struct apply;
 struct assembler;
 struct disk_log;
+struct harden;
 struct mailbox;
 struct pending;
 struct platform;
@@ -27,6 +28,7 @@ struct assemble_config {
 	struct pending *pending;
 	struct disk_log *log; /* NULL: no disks */
 	struct apply *apply;
+	struct harden *harden; /* NULL: a whole epoch is told of at once */
 	const struct disk_info *disks;
 	unsigned int nr_disks;
 	struct mailbox *mailbox;

@@ -8,12 +8,12 @@
 #include "base/fault.h"
 #include "disk-replica/apply.h"
 #include "disk-replica/log.h"
-#include "disk-replica/sources.h"
-#include "disk-replica/region_sets.h"
 #include "ha/accept.h"
 #include "ha/assemble.h"
+#include "ha/backup_disks.h"
 #include "ha/commit.h"
 #include "ha/durable.h"
+#include "ha/harden.h"
 #include "ha/link.h"
 #include "ha/local.h"
 #include "ha/pending.h"
@@ -50,6 +50,8 @@ static void drop_standby(struct engine *e)
 	pending_drop_all(b->pending);
 	if (b->assembler)
 		assemble_end(b->assembler);
+	harden_close(b->harden);
+	b->harden = NULL;
 	commit_abandon(b->commit);
 	durable_close(b->durable);
 	b->durable = NULL;
@@ -164,6 +166,7 @@ static int open_link(struct engine *e, const struct accepted *in)
 		.pending = b->pending,
 		.log = b->log,
 		.apply = b->apply,
+		.harden = b->harden,
 		.disks = b->disks,
 		.nr_disks = b->nr_disks,
 		.mailbox = e->mailbox,
@@ -246,6 +249,8 @@ static void epoch_whole(struct engine *e, const struct letter *l)
 	uint64_t now = clock_now_ns();
 
 	b->whole_digest = l->value;
+	if (b->harden)
+		hist_add(&e->stats.sync, l->age_ns);
 	if (b->last_arrived_ns)
 		hist_add(&e->stats.lag, now - b->last_arrived_ns);
 	b->last_arrived_ns = now;
@@ -434,42 +439,6 @@ static void count(struct engine *e)
 
 /* --- life --------------------------------------------------------------------------- */
 
-/* Those that a server here will serve to the VM are filled where they lie. */
-static int list_disks(struct backup *b, struct reason *why)
-{
-	struct sources *s = calloc(1, sizeof(*s));
-	int r = s ? sources_open(b->control, s, why) : -ENOMEM;
-
-	if (!r) {
-		memcpy(b->disks, s->disks, sizeof(b->disks));
-		b->nr_disks = s->nr_disks;
-		sources_close(s);
-	}
-	free(s);
-	return r;
-}
-
-static int open_disks(struct engine *e, struct reason *why)
-{
-	struct backup *b = e->side;
-	struct apply_config config = { .disks = b->disks, .state_dir = e->settings.record_dir };
-	struct region_header relation = { .generation = e->role.own.generation };
-	int r = list_disks(b, why);
-
-	config.nr_disks = b->nr_disks;
-	if (r || !b->nr_disks)
-		return r;
-	r = disk_log_open(MAX(DISK_LOG_PER_RING * e->settings.disk_ring_bytes, DISK_LOG_MIN),
-			  &b->log, why);
-	if (region_token_from_text(e->settings.disk_token, relation.token)) {
-		snprintf(relation.peer, sizeof(relation.peer), "%s", e->settings.peer);
-		config.relation = &relation;
-	}
-	if (!r)
-		r = apply_open(&config, &b->apply, why);
-	return r ? r : durable_open(b->disks, b->nr_disks, &b->durable);
-}
-
 static uint64_t largest_epoch(const struct backup *b)
 {
 	return PENDING_MEMORIES * b->platform.memory_bytes + PENDING_SPARE;
@@ -509,7 +478,7 @@ static int open_standby(struct engine *e, struct reason *why)
 	if (r)
 		return reason_set(why, -r, "%s: pollux-vmm does not answer: %s",
 				  e->settings.run_dir, strerror(-r));
-	r = open_disks(e, why);
+	r = backup_open_disks(e, why);
 	if (r)
 		return r;
 	pending.file_bytes = largest_epoch(b);
@@ -545,6 +514,7 @@ static void backup_close(struct engine *e)
 	backup_drop_link(e);
 	if (b->pending)
 		pending_drop_all(b->pending);
+	harden_close(b->harden);
 	commit_close(b->commit);
 	assemble_close(b->assembler);
 	pending_close(b->pending);

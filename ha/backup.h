@@ -18,6 +18,7 @@ struct commit;
 struct durable;
 struct control;
 struct disk_log;
+struct harden;
 struct link;
 struct pending;
 
@@ -38,6 +39,7 @@ struct backup {
 	struct pending *pending;
 	struct disk_log *log;
 	struct apply *apply;
+	struct harden *harden; /* with commit = disk */
 	struct assembler *assembler;
 	struct commit *commit;
 	struct durable *durable; /* NULL: the primary does not ask */

@@ -44,6 +44,8 @@ static struct json_object *options_json(const struct settings *s)
 	json_object_object_add(o, "timeout_ns", json_object_new_uint64(s->timeout_ns));
 	json_object_object_add(o, "interval_ns", json_object_new_uint64(s->interval_ns));
 	json_object_object_add(o, "disk_ring_bytes", json_object_new_uint64(s->disk_ring_bytes));
+	json_object_object_add(o, "commit",
+			       json_object_new_string(s->commit_disk ? "disk" : "memory"));
 	json_object_object_add(o, "oracle", json_object_new_boolean(s->oracle));
 	return o;
 }

@@ -7,7 +7,7 @@
 
 #include "base/clock.h"
 
-enum kind { TEXT, PATH, NUMBER, FLAG, MODE, CODEC, NETBUF, SIDE, OBJECT };
+enum kind { TEXT, PATH, NUMBER, FLAG, MODE, CODEC, NETBUF, COMMIT, SIDE, OBJECT };
 
 /* One row a key: where it goes, and between what limits. */
 static const struct key {
@@ -36,6 +36,7 @@ static const struct key {
 	{ "backlog_bytes", NUMBER, FIELD(backlog_bytes), 1 << 24, UINT64_C(1) << 40 },
 	{ "resync_cap", NUMBER, FIELD(resync_cap), 0, UINT64_C(1) << 40 },
 	{ "disk_token", TEXT, FIELD(disk_token), 0, 0 },
+	{ "commit", COMMIT, FIELD(commit_disk), 0, 0 },
 	{ "record", PATH, FIELD(record_dir), 0, 0 },
 	{ "socket", PATH, FIELD(socket), 0, 0 },
 	{ "run_dir", PATH, FIELD(run_dir), 0, 0 },
@@ -97,6 +98,7 @@ static int read_key(struct settings *s, const struct key *k, struct json_object 
 	static const char *const sides[] = { "primary", "backup", NULL };
 	static const char *const modes[] = { "remus", "kemari", NULL };
 	static const char *const netbufs[] = { "auto", "hold", "plug", NULL };
+	static const char *const commits[] = { "memory", "disk", NULL };
 	void *at = (char *)s + k->offset;
 	int r;
 
@@ -120,6 +122,10 @@ static int read_key(struct settings *s, const struct key *k, struct json_object 
 	case NETBUF:
 		r = read_choice(v, k->name, netbufs, why);
 		s->netbuf = (enum settings_netbuf)MAX(r, 0);
+		return MIN(r, 0);
+	case COMMIT:
+		r = read_choice(v, k->name, commits, why);
+		s->commit_disk = r == 1;
 		return MIN(r, 0);
 	case CODEC:
 		r = codec_by_name(json_object_get_string(v) ?: "");

@@ -45,7 +45,8 @@ struct settings {
 	uint64_t hold_limit_bytes;
 	uint64_t disk_ring_bytes;
 	uint64_t backlog_bytes; /* backup: memory for epochs that are not committed */
-	uint64_t resync_cap; /* bytes a second of the disks' copy; 0: no cap */
+	uint64_t resync_cap;	/* bytes a second of the disks' copy; 0: no cap */
+	bool commit_disk;	/* a backup acknowledges what is on its disk, not in its memory */
 	char record_dir[SETTINGS_PATH_MAX];
 	char socket[SETTINGS_PATH_MAX];
 	char run_dir[SETTINGS_PATH_MAX]; /* of the VM: pollux-vmm's control socket is there */

@@ -144,6 +144,7 @@ static void add_who(struct json_object *o, const struct stats_view *v, const str
 	json_object_object_add(o, "encryption", json_object_new_boolean(v->encrypted));
 	add_text(o, "mode", set->mode == EPOCH_KEMARI ? "kemari" : "remus");
 	add_text(o, "codec", codec_name(set->codec));
+	add_text(o, "commit", set->commit_disk ? "disk" : "memory");
 	add_u64(o, "interval_ns", set->interval_ns);
 	add_u64(o, "timeout_ns", set->timeout_ns);
 }
@@ -171,6 +172,7 @@ struct json_object *stats_json(const struct stats_view *v)
 		(uint64_t[]){ s->backup_epoch, s->backup_age_ns + v->now_ns - s->backup_heard_ns });
 	add_hist(o, "pause_ns", &s->pause);
 	add_hist(o, "hold_ns", &s->hold);
+	add_hist(o, "sync_ns", &s->sync);
 	add_netbuf(o, s);
 	add_hist(o, "dirty_pages", &s->pages);
 	add_steps(o, s);

@@ -26,6 +26,7 @@ struct stats {
 	struct hist pause, stop, dirty, state, copy, resume; /* ns */
 	struct hist pages;				     /* dirty pages an epoch */
 	struct hist lag;    /* age of the last committed epoch when the next one came: its peak */
+	struct hist sync;   /* ns from whole to durable, with commit = disk */
 	struct hist hold;   /* what packets waited, as netbuf reports it */
 	const char *netbuf; /* "hold", "plug"; NULL: this side holds nothing */
 	uint64_t held_bytes, held_limit_bytes, dropped_frames;

@@ -38,6 +38,19 @@ make_pair()
 		printf '%s\n' '[protection]' "$@" >>"$T/$host/pollux.conf"
 	done
 }
+# own_disks: from here on $T/disks is each host's own, $T/HOST/disks.
+own_disks()
+{
+	unshare -m true 2>/dev/null || { echo "no mount namespaces"; exit 77; }
+	mkdir -p "$T/disks"
+	as_host()
+	{
+		local own=$T/$1/disks
+		shift
+		exec unshare -m sh -c 'mount --bind "$1" "$2" && shift 2 && exec "$@"' - "$own" \
+			"$T/disks" "$@"
+	}
+}
 start_host() { POLLUX_RUN_DIR=$T/$1/run start "$1"; }
 
 # pids_of HOST polluxd|vmm|ha|standby|all: of what runs there for tiny. `standby` leaves the

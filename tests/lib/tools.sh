@@ -82,10 +82,13 @@ make_host()
 	done
 }
 
+# as_host NAME COMMAND...: how a test that has more than folders to a host runs what is there.
+as_host() { shift; exec "$@"; }
+
 # start NAME: its polluxd, until it answers.
 start()
 {
-	"$BIN/polluxd" --config "$T/$1/pollux.conf" >>"$T/$1/daemon.log" 2>&1 &
+	as_host "$1" "$BIN/polluxd" --config "$T/$1/pollux.conf" >>"$T/$1/daemon.log" 2>&1 &
 	echo $! >"$T/$1/daemon.pid"
 	disown
 	until on "$1" status >/dev/null 2>&1; do
@@ -108,7 +111,7 @@ on()
 {
 	local name=$1
 	shift
-	POLLUX_SOCKET=$T/$name/run/polluxd.sock "$BIN/pollux" "$@"
+	(export POLLUX_SOCKET=$T/$name/run/polluxd.sock && as_host "$name" "$BIN/pollux" "$@")
 }
 
 # expect CODE TEXT COMMAND...: it exits with CODE and says TEXT.

@@ -61,7 +61,7 @@ static void open_all(struct replica *r, char **argv)
 	snprintf(r->to.path, sizeof(r->to.path), "%s", argv[2]);
 	from.ring_bytes = strtoull(argv[4], NULL, 0);
 	check(r, "apply", apply_open(&to, &r->apply, &r->why));
-	check(r, "log", disk_log_open(LOG_BYTES, &r->log, &r->why));
+	check(r, "log", disk_log_open(LOG_BYTES, NULL, &r->log, &r->why));
 	check(r, "mirror", mirror_open(&from, &r->mirror, &r->why));
 	check(r, "copy", copy_open(r->from.disks, 1, &r->copy, &r->why));
 }

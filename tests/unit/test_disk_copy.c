@@ -72,7 +72,7 @@ static int teardown(void **state)
 
 static void open_all(void)
 {
-	struct apply_config to_config = { to, 2, dir, NULL };
+	struct apply_config to_config = { .disks = to, .nr_disks = 2, .state_dir = dir };
 	static struct sources sources;
 	struct mirror_config ring_config = { &sources, MIRROR_RING_MIN };
 

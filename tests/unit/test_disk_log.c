@@ -15,7 +15,7 @@ static uint8_t bytes[DISK_DATA_MAX];
 static int setup(void **state)
 {
 	(void)state;
-	return disk_log_open(DISK_LOG_MIN, &log_, NULL);
+	return disk_log_open(DISK_LOG_MIN, NULL, &log_, NULL);
 }
 
 static int teardown(void **state)
@@ -55,17 +55,17 @@ static void expect_offsets(uint64_t epoch, const uint64_t *offsets, size_t n)
 	assert_int_equal(disk_log_next(log_, &it, &r), -ENODATA);
 }
 
-static void test_order_and_mix(void **state)
+static void test_order(void **state)
 {
 	uint64_t oldest;
 
 	(void)state;
 	assert_int_equal(append(7, 1, 10), 0);
-	assert_int_equal(append(8, 100, 10), 0);
 	assert_int_equal(append(7, 2, 10), 0);
-	assert_int_equal(append(8, 101, 10), 0);
 	assert_false(disk_log_oldest(log_, &oldest));
 	assert_int_equal(disk_log_seal(log_, 7, NULL), 0);
+	assert_int_equal(append(8, 100, 10), 0);
+	assert_int_equal(append(8, 101, 10), 0);
 	assert_int_equal(disk_log_seal(log_, 8, NULL), 0);
 	assert_true(disk_log_oldest(log_, &oldest));
 	assert_int_equal(oldest, 7);
@@ -88,10 +88,9 @@ static void test_partial_is_dropped(void **state)
 
 	(void)state;
 	assert_int_equal(append(1, 1, 10), 0);
-	assert_int_equal(append(2, 2, 10), 0);
 	assert_int_equal(append(1, 3, 10), 0);
-	assert_int_equal(append(3, 4, 10), 0);
 	assert_int_equal(disk_log_seal(log_, 1, NULL), 0);
+	assert_int_equal(append(2, 2, 10), 0);
 	assert_int_equal(disk_log_next(log_, &it, &r), -ENOENT);
 	disk_log_drop_partial(log_);
 	assert_true(disk_log_oldest(log_, &oldest));
@@ -110,6 +109,7 @@ static void test_order_of_epochs(void **state)
 
 	(void)state;
 	assert_int_equal(append(5, 1, 1), 0);
+	assert_int_equal(append(6, 1, 1), -EPROTO);
 	assert_int_equal(disk_log_seal(log_, 6, &why), -EPROTO);
 	assert_non_null(strstr(why.text, "6"));
 	assert_int_equal(disk_log_seal(log_, 5, NULL), 0);
@@ -132,10 +132,10 @@ static void test_bound_in_bytes(void **state)
 		n++;
 	assert_int_equal(n, DISK_LOG_MIN / (DISK_DATA_MAX + DISK_LOG_RECORD_OVERHEAD));
 	assert_non_null(strstr(why.text, "4194304"));
-	used = disk_log_used(log_);
-	assert_true(used <= disk_log_limit(log_));
+	assert_true(disk_log_used(log_) <= disk_log_limit(log_));
 	/* The refused record has left no trace, the others are whole, and room comes back. */
 	assert_int_equal(disk_log_seal(log_, 1, NULL), 0);
+	used = disk_log_used(log_);
 	assert_int_equal(append(2, 0, DISK_DATA_MAX), -ENOSPC);
 	assert_int_equal(disk_log_used(log_), used);
 	disk_log_release(log_, 1);
@@ -153,9 +153,9 @@ static void test_bound_at_the_wrap(void **state)
 	(void)state;
 	assert_int_equal(append(1, 0, 4096), 0);
 	memset(bytes, 0x11, sizeof(bytes));
+	assert_int_equal(disk_log_seal(log_, 1, NULL), 0);
 	while (disk_log_append(log_, 2, &r, NULL) == 0)
 		;
-	assert_int_equal(disk_log_seal(log_, 1, NULL), 0);
 	assert_int_equal(disk_log_seal(log_, 2, NULL), 0);
 	disk_log_release(log_, 1);
 	memset(bytes, 0x22, sizeof(bytes));
@@ -212,7 +212,7 @@ static void walk(uint64_t epoch, unsigned int n)
 	disk_log_release(log_, epoch);
 }
 
-/* Three epochs in flight, mixed, many times around the arena: what goes in comes out. */
+/* Three epochs in flight, many times around the arena: what goes in comes out. */
 static void test_wraps(void **state)
 {
 	unsigned int n[64] = { 0 };
@@ -220,13 +220,12 @@ static void test_wraps(void **state)
 	(void)state;
 	for (uint64_t e = 0; e < 2000; e++) {
 		for (unsigned int i = 0; i < 12; i++) {
-			uint64_t to = e + i % 3;
-			struct disk_record r = nth_record(to, n[to % 64]);
+			struct disk_record r = nth_record(e, n[e % 64]);
 
 			if (r.data)
 				memset(bytes, (uint8_t)r.offset, r.length);
-			if (disk_log_append(log_, to, &r, NULL) == 0)
-				n[to % 64]++;
+			if (disk_log_append(log_, e, &r, NULL) == 0)
+				n[e % 64]++;
 		}
 		assert_int_equal(disk_log_seal(log_, e, NULL), 0);
 		if (e >= 2) {
@@ -252,15 +251,15 @@ static void test_limits(void **state)
 	struct disk_log *none = NULL;
 
 	(void)state;
-	assert_int_equal(disk_log_open(DISK_LOG_MIN - 1, &none, NULL), -EINVAL);
-	assert_int_equal(disk_log_open(DISK_LOG_MAX + 1, &none, NULL), -EINVAL);
+	assert_int_equal(disk_log_open(DISK_LOG_MIN - 1, NULL, &none, NULL), -EINVAL);
+	assert_int_equal(disk_log_open(DISK_LOG_MAX + 1, NULL, &none, NULL), -EINVAL);
 	assert_null(none);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_order_and_mix, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_order, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_partial_is_dropped, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_order_of_epochs, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bound_in_bytes, setup, teardown),

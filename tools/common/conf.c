@@ -27,6 +27,7 @@ enum kind {
 	NETBUF,
 	REPROTECT,
 	PEER_LOSS,
+	COMMIT,
 };
 
 /* One row a key: where its value goes, and between what limits. */
@@ -70,6 +71,7 @@ static const struct key protection_keys[] = {
 	{ "protection", "stage", SIZE, PROTECTION(stage_bytes), MIB, 1024 * GIB },
 	{ "protection", "max_in_flight", NUMBER, PROTECTION(max_in_flight), 1, 4 },
 	{ "protection", "hold_limit", SIZE, PROTECTION(hold_limit_bytes), 256 * KIB, 1 * GIB },
+	{ "protection", "commit", COMMIT, PROTECTION(commit_disk), 0, 0 },
 	{ "protection", "reprotect", REPROTECT, PROTECTION(reprotect), 0, 0 },
 	{ "protection", "on_peer_loss", PEER_LOSS, PROTECTION(on_peer_loss), 0, 0 },
 	{ "protection", "oracle", SWITCH, PROTECTION(oracle), 0, 0 },
@@ -137,7 +139,7 @@ static const char *const words[][WORDS_MAX] = {
 	[ENCRYPTION] = { "required", "off" },  [SWITCH] = { "on", "off" },
 	[MODE] = { "remus", "kemari" },	       [CODEC] = { "lz4", "zstd", "zlib", "none" },
 	[NETBUF] = { "auto", "hold", "plug" }, [REPROTECT] = { "auto", "manual" },
-	[PEER_LOSS] = { "handover", "stall" },
+	[PEER_LOSS] = { "handover", "stall" }, [COMMIT] = { "disk", "memory" },
 };
 
 static int set_choice(const struct key *k, const char *value, void *ret, struct reason *why)
@@ -216,6 +218,7 @@ static int set_key(const struct key *k, const char *value, void *base, struct re
 	case NETBUF:
 	case REPROTECT:
 	case PEER_LOSS:
+	case COMMIT:
 		return set_choice(k, value, at, why);
 	case DURATION:
 	case SIZE:

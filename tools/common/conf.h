@@ -33,6 +33,7 @@ struct conf_protection {
 	uint64_t resync_cap_bytes; /* a second; 0: no cap */
 	char reprotect[8];	   /* auto, manual: after the VM has moved, back to where it was */
 	char on_peer_loss[12];	   /* handover, stall: whether it may run on without protection */
+	bool commit_disk;	   /* the backup acknowledges what is on its disk */
 	bool oracle;		   /* compare all memory on both sides at every epoch: a test */
 };
 

@@ -44,6 +44,7 @@ static void put_protection(const struct conf_protection *p, struct json_object *
 	json_add_u64(o, "disk_ring_bytes", p->disk_ring_bytes);
 	json_add_bool(o, "stall_alone", !strcmp(p->on_peer_loss, "stall"));
 	json_add_u64(o, "resync_cap", p->resync_cap_bytes);
+	json_add_string(o, "commit", p->commit_disk ? "disk" : "memory");
 	json_add_bool(o, "oracle", p->oracle);
 }
 

@@ -168,6 +168,8 @@ static void take_settings(struct daemon *d, struct json_object *request,
 	ret->min_interval_ns = MIN(ret->min_interval_ns, ret->interval_ns);
 	/* The log of one is measured by the ring of the other. */
 	ret->disk_ring_bytes = MAX(ret->disk_ring_bytes, json_number(from, "disk_ring_bytes", 0));
+	/* The stricter of the two hosts' wishes. */
+	ret->commit_disk |= !strcmp(json_text(from, "commit", ""), "disk");
 	ret->oracle = json_flag(from, "oracle");
 }
 
