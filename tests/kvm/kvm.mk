@@ -31,3 +31,9 @@ $(O)/tests/kvm/writer: tests/kvm/writer.c
 		-Wl,--section-start=.head=0xffc00,-Ttext=0x100000,--build-id=none $< -o $@.elf
 	$(Q)objcopy -O binary -j .head -j .text $@.elf $@
 tests: $(O)/tests/kvm/writer
+
+$(O)/tests/kvm/replay: $(O)/obj/tests/kvm/replay.o
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) $^ -o $@
+tests: $(O)/tests/kvm/replay

@@ -20,7 +20,7 @@ struct json_object;
 
 struct verb_reply {
 	const char *code; /* NULL: done */
-	char error[512];
+	char error[800];
 	struct json_object *o; /* what goes into the reply, or NULL */
 };
 

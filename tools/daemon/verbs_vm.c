@@ -6,6 +6,7 @@
 #include "tools/daemon/events.h"
 #include "tools/daemon/guard.h"
 #include "tools/daemon/paths.h"
+#include "tools/daemon/salvage.h"
 #include "tools/daemon/status.h"
 #include "tools/daemon/verbs.h"
 #include "tools/daemon/verbs_find.h"
@@ -31,7 +32,8 @@ struct vm *verb_find_vm(struct daemon *d, struct json_object *request, struct ve
 }
 
 /* A VM that runs elsewhere must not be started here from its old disk (P3). */
-static bool runs_elsewhere(struct daemon *d, const char *name, struct verb_reply *reply)
+static bool runs_elsewhere(struct daemon *d, const char *name, const char *disks,
+			   struct verb_reply *reply)
 {
 	struct record rec;
 	struct reason why;
@@ -49,27 +51,37 @@ static bool runs_elsewhere(struct daemon *d, const char *name, struct verb_reply
 	verb_refuse(reply, "unsafe",
 		    "VM %s was last %s here, generation %llu with %s: it may run there, and a "
 		    "second copy would destroy its disk. Look at pollux status %s on %s; once it "
-		    "is sure that it does not run there: pollux vm create --force --reason TEXT",
+		    "is sure that it does not run there: pollux vm create --force --reason TEXT. "
+		    "%s",
 		    name, record_role_name(rec.role), (unsigned long long)rec.generation,
 		    rec.peer[0] ? rec.peer : "another host", name,
-		    rec.peer[0] ? rec.peer : "the other host");
+		    rec.peer[0] ? rec.peer : "the other host", disks);
 	return true;
 }
 
 /* A takeover that did not come to its end has left its disks between two epochs (P2), and a
- * standby's are behind. */
-static bool disks_lag(struct daemon *d, const char *name, struct verb_reply *reply)
+ * standby's are behind. Which of the two is found out, and said, also when it is forced. */
+static bool may_not_create(struct daemon *d, struct json_object *config, bool force,
+			   struct verb_reply *reply)
 {
-	struct apply_marker marker;
+	const char *name = json_text(config, "name", "");
+	char disks[400] = "";
+	bool lag = salvage_disks(d, config, disks, sizeof(disks));
 
-	if (apply_marker_read(path_state_dir(&d->conf, name).text, &marker) == -ENOENT)
+	if (force) {
+		if (lag)
+			events_add(d, name, "vm.forced", "%s", disks);
+		salvage_forget(d, name);
 		return false;
-	verb_refuse(reply, "unsafe",
-		    "the disks of VM %s on %s are a standby's, behind the VM's own or between two "
-		    "epochs. If nothing better is left of it: pollux vm create --force --reason "
-		    "TEXT, and check the filesystems",
-		    name, d->conf.name);
-	return true;
+	}
+	if (runs_elsewhere(d, name, disks, reply))
+		return true;
+	if (lag)
+		verb_refuse(reply, "unsafe",
+			    "VM %s on %s: %s. If nothing better is left of it: pollux vm create "
+			    "--force --reason TEXT",
+			    name, d->conf.name, disks);
+	return lag;
 }
 
 /* As ha/role.c has it for unprotect --force: above what a takeover from the generation that this
@@ -106,7 +118,7 @@ void verb_vm_create(struct daemon *d, struct json_object *request, struct verb_r
 		return;
 	}
 	name = json_text(s.config, "name", "");
-	if (!force && (runs_elsewhere(d, name, reply) || disks_lag(d, name, reply)))
+	if (may_not_create(d, s.config, force, reply))
 		return;
 	if (force)
 		events_add(d, name, "vm.forced", "created by force: %.200s",

@@ -1,0 +1,156 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# timeout: 600
+#
+# Two hosts on one machine (tests/lib/pair.sh) with `commit = disk`, and a guest that writes to two
+# disks (writer.c). The backup dies at every step of its log's protocol, one after the other, the
+# primary with it, and the VM is to be created from the backup's disks: refused, with the word that
+# they are those of an epoch; and they are what the guest had written up to some request, none
+# left out (replay.c), and to no earlier one than was acknowledged. Then recovery itself dies at
+# each of its steps, and is done again.
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+. tests/lib/pair.sh
+DISK_MIB=${DISK_MIB:-64}
+# Those of a file that is made anew are passed before anything is acknowledged.
+MAKING=${MAKING:-log.create log.allocate log.header log.rename}
+POINTS=${POINTS:-log.write:400 log.seal:20 log.sync:20 harden.tell:20 log.applied:20 disk.apply:3000
+	log.flushed log.tail log.tail_sync commit.begin:9 commit.state:9}
+RECOVERY=${RECOVERY:-recover.apply recover.apply:50 recover.flush recover.mark marker.write
+	marker.rename}
+
+make_pair 'interval = 50ms' 'timeout = 2s' 'commit = disk' 'reprotect = manual' 'disk_ring = 1MiB'
+own_disks
+sed -i "s#^kernel.*#kernel = \"$O/tests/kvm/writer\"#" "$T/tiny.cfg"
+echo "disk = [ '$T/disks/d0,raw,xvda,rw', '$T/disks/d1,raw,xvdb,rw' ]" >>"$T/tiny.cfg"
+mkdir "$T/libexec"
+ln -s "$BIN/pollux-vmm" "$T/libexec/pollux-vmm"
+cat >"$T/libexec/pollux-ha" <<-SH
+	#!/bin/sh
+	grep -q '"role": *"backup"' "\$2" && [ -s "$T/fault" ] || exec "$BIN/pollux-ha" "\$@"
+	POLLUX_FAULT=\$(cat "$T/fault")
+	export POLLUX_FAULT
+	: >"$T/fault"
+	"$BIN/pollux-ha" "\$@"
+	# Nobody makes a new standby: the whole host is gone.
+	[ \$? -ne 86 ] || kill -9 \$(cat "$T/b/daemon.pid")
+SH
+chmod +x "$T/libexec/pollux-ha"
+export POLLUX_LIBEXEC=$T/libexec
+
+protected() { [ "$(status a .protected)" = true ]; }
+engine_is_gone() { ! kill -0 "$1" 2>/dev/null; }
+printed() { printf '%d' "0x$(serial a | tail -n 1)" 2>/dev/null; }
+digest() { cat "$T/b/disks"/d? | sha256sum; }
+
+# begin FAULT: both hosts anew, with empty disks; the backup's engine will die at FAULT.
+begin()
+{
+	local host
+	for host in a b; do
+		rm -rf "$T/$host"/{run,state,log,daemon.log,disks}
+		mkdir -p "$T/$host/disks"
+		truncate -s "${DISK_MIB}M" "$T/$host/disks"/d{0,1}
+		start_host $host
+	done
+	printf %s "$1" >"$T/fault"
+	on a vm create "$T/tiny.cfg" >/dev/null || fail "$what: vm create"
+}
+
+end()
+{
+	local host f
+	for host in a b; do
+		cut_off $host polluxd
+		cut_off $host ha
+		for f in "$T/$host"/run/vm/*/vm.json; do
+			[ -e "$f" ] && kill -9 "$(pid_in "$f")" 2>/dev/null
+		done
+		rm -f "$T/$host/daemon.pid"
+	done
+}
+
+# Both hosts lose power at once; b comes back.
+lose_both()
+{
+	cut_off a all
+	cut_off b all
+	rm -f "$T"/{a,b}/daemon.pid
+	rm -rf "$T/b/run"
+	start_host b
+}
+
+# recovered LEAST: create is refused with the word "consistent", and the disks are a count's.
+recovered()
+{
+	local count
+	expect 7 "exactly as they were at the end of epoch" on b vm create "$T/tiny.cfg"
+	count=$("$O/tests/kvm/replay" "$T/b/disks"/d{0,1}) || fail "$what: the disks are of no epoch"
+	[ "$count" -ge "$1" ] || fail "$what: recovered to request $count, acknowledged was $1"
+	echo "$what: recovered to request $count, at least $1 was acknowledged"
+}
+
+for point in $MAKING; do
+	what="fault $point"
+	begin "$point"
+	on a protect tiny b >/dev/null 2>&1
+	until_true 20 grep -q "disk-log of .* cannot be made" "$T/b/log/tiny-ha.log" ||
+		fail "$what: not said"
+	until_true 20 protected || fail "$what: not protected by the next standby"
+	echo "$what: $(grep -o "disk-log of .*" "$T/b/log/tiny-ha.log")"
+	end
+done
+
+for point in $POINTS; do
+	what="fault $point"
+	case $point in *:*) begin "$point:exit" ;; *) begin "$point:1:exit" ;; esac
+	on a protect tiny b >/dev/null || fail "$what: protect"
+	until_true 20 protected || until_true 1 test -s "$T/b/state/tiny/disk-log" ||
+		fail "$what: never protected"
+	engine=$(pids_of b ha)
+	acked=0
+	while [ -n "$engine" ] && ! engine_is_gone "$engine"; do
+		# What was printed before the status was asked is older than the epoch it tells of,
+		# once another one has been acknowledged after it.
+		before=$(printed) epoch=$(status b .epoch)
+		until [ "$(status b .epoch)" -gt $((epoch + 1)) ] 2>/dev/null; do
+			engine_is_gone "$engine" && break 2
+			sleep 0.05
+		done
+		acked=$before
+		[ $((waited=${waited:-0} + 1)) -lt 600 ] || fail "$what: the point is not passed"
+	done
+	waited=0
+	lose_both
+	recovered "$acked"
+	end
+done
+
+what="recovery"
+begin ""
+on a protect tiny b >/dev/null || fail "$what: protect"
+until_true 20 protected || fail "$what: never protected"
+until_true 20 test "$(printed)" -gt 500
+acked=$(printed)
+sleep 1
+lose_both
+for point in $RECOVERY; do
+	what="recovery, fault $point"
+	cut_off b polluxd
+	rm -rf "$T/b/run"
+	case $point in *:*) f=$point:exit ;; *) f=$point:1:exit ;; esac
+	POLLUX_FAULT=$f start_host b
+	on b vm create "$T/tiny.cfg" >/dev/null 2>&1
+	echo "$what: $(od -An -tu2 -j6 -N2 "$T/b/state/tiny/standby-disks")"
+done
+what="recovery"
+cut_off b polluxd
+rm -rf "$T/b/run"
+start_host b
+recovered "$acked"
+was=$(digest)
+on b vm create "$T/tiny.cfg" --force --reason "both hosts were lost" >/dev/null ||
+	fail "$what: vm create --force"
+[ ! -e "$T/b/state/tiny/standby-disks" ] || fail "$what: the marker is still there"
+[ "$was" != "" ] || fail "no digest"
+exit 0
