@@ -9,12 +9,18 @@
 #include "base/log.h"
 #include "ha/mailbox.h"
 
+#define GREETERS 8u /* as many strangers but one may keep silent, and the primary is let in */
+
 struct acceptor {
 	struct accept_config config;
-	pthread_t thread;
-	int interrupt_fd;
-	uint64_t session; /* of the first connection of the pair */
-	struct accepted accepted;
+	pthread_t thread[GREETERS];
+	unsigned int nr_threads;
+	int interrupt_fd;     /* of the connections, for as long as they live */
+	int enough_fd;	      /* readable: nobody is accepted any more */
+	pthread_mutex_t lock; /* of what follows, from a HELLO to its answer */
+	uint64_t session;     /* of the first connection of the pair */
+	bool has_bulk, has_heart;
+	struct accepted accepted; /* the main thread's after the letter */
 };
 
 static int check_hello(const struct acceptor *a, const struct transport *t,
@@ -44,7 +50,7 @@ static int check_hello(const struct acceptor *a, const struct transport *t,
 				   h->nr_disks, c->nr_disks);
 	if (a->session && h->session != a->session)
 		return refusal_set(why, PROTO_BAD_SESSION, "another session is connecting");
-	if (h->kind == PROTO_KIND_BULK ? a->accepted.bulk != NULL : a->accepted.heart != NULL)
+	if (h->kind == PROTO_KIND_BULK ? a->has_bulk : a->has_heart)
 		return refusal_set(why, PROTO_BAD_SESSION, "a second connection of one kind");
 	return 0;
 }
@@ -98,11 +104,35 @@ static int welcome(struct acceptor *a, struct transport *t, const struct proto_h
 	transport_start_epochs(t, 1);
 	a->session = h->session;
 	a->accepted.welcome = m.welcome;
-	if (h->kind == PROTO_KIND_BULK)
+	if (h->kind == PROTO_KIND_BULK) {
 		a->accepted.bulk = t;
-	else
+		a->has_bulk = true;
+	} else {
 		a->accepted.heart = t;
+		a->has_heart = true;
+	}
 	return 0;
+}
+
+/* Whoever brings the second connection of the pair says that both stand. */
+static int answer(struct acceptor *a, struct transport *t, const struct proto_hello *h,
+		  struct refusal *why)
+{
+	struct letter l = { .kind = LETTER_CONNECTED };
+	int r;
+
+	pthread_mutex_lock(&a->lock);
+	r = check_hello(a, t, h, why);
+	if (r)
+		refuse(a, t, why);
+	else
+		r = welcome(a, t, h, why);
+	if (!r && a->has_bulk && a->has_heart) {
+		eventfd_write(a->enough_fd, 1);
+		mailbox_post(a->config.mailbox, &l);
+	}
+	pthread_mutex_unlock(&a->lock);
+	return r;
 }
 
 /* One peer, from the accepted socket to welcome or refusal. */
@@ -124,12 +154,10 @@ static void greet(struct acceptor *a, int fd)
 	if (!r && m.type != PROTO_HELLO)
 		r = refusal_set(&why, PROTO_UNEXPECTED, "%s instead of HELLO",
 				proto_type_name(m.type));
-	if (!r)
-		r = check_hello(a, t, &m.hello, &why);
 	if (r)
 		refuse(a, t, &why);
 	else
-		r = welcome(a, t, &m.hello, &why);
+		r = answer(a, t, &m.hello, &why);
 	if (r)
 		transport_close(t);
 }
@@ -137,18 +165,14 @@ static void greet(struct acceptor *a, int fd)
 static void *run(void *opaque)
 {
 	struct acceptor *a = opaque;
-	struct letter l = { .kind = LETTER_CONNECTED };
 	struct refusal why;
 	int fd, r;
 
-	while (!a->accepted.bulk || !a->accepted.heart) {
-		r = socket_accept(a->config.settings->listen_fd, a->interrupt_fd, 0, &fd, &why);
-		if (r == -ECANCELED)
-			return NULL;
+	do {
+		r = socket_accept(a->config.settings->listen_fd, a->enough_fd, 0, &fd, &why);
 		if (!r)
 			greet(a, fd);
-	}
-	mailbox_post(a->config.mailbox, &l);
+	} while (r != -ECANCELED);
 	return NULL;
 }
 
@@ -160,12 +184,16 @@ int accept_open(const struct accept_config *config, struct acceptor **ret)
 	if (!a)
 		return -ENOMEM;
 	a->config = *config;
+	pthread_mutex_init(&a->lock, NULL);
 	a->interrupt_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	r = a->interrupt_fd < 0 ? -errno : -pthread_create(&a->thread, NULL, run, a);
+	a->enough_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	r = a->interrupt_fd < 0 || a->enough_fd < 0 ? -EMFILE : 0;
+	while (!r && a->nr_threads < GREETERS) {
+		r = -pthread_create(&a->thread[a->nr_threads], NULL, run, a);
+		a->nr_threads += !r;
+	}
 	if (r) {
-		if (a->interrupt_fd >= 0)
-			close(a->interrupt_fd);
-		free(a);
+		accept_close(a);
 		return r;
 	}
 	*ret = a;
@@ -176,11 +204,15 @@ void accept_close(struct acceptor *a)
 {
 	if (!a)
 		return;
+	eventfd_write(a->enough_fd, 1);
 	eventfd_write(a->interrupt_fd, 1);
-	pthread_join(a->thread, NULL);
+	for (unsigned int i = 0; i < a->nr_threads; i++)
+		pthread_join(a->thread[i], NULL);
 	transport_close(a->accepted.bulk);
 	transport_close(a->accepted.heart);
-	close(a->interrupt_fd);
+	err_close_fd(&a->interrupt_fd);
+	err_close_fd(&a->enough_fd);
+	pthread_mutex_destroy(&a->lock);
 	free(a);
 }
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The backup's door: one thread that accepts connections on the port polluxd gave us, lets
- * the peer authenticate, checks its HELLO, and posts LETTER_CONNECTED once both connections
- * of one session stand. Whoever is not our primary, at our generation, for this VM, is
+ * The backup's door: threads that accept connections on the port polluxd gave us, let
+ * the peer authenticate, check its HELLO, and post LETTER_CONNECTED once both connections
+ * of one session stand. There are several, so that who connects and says nothing keeps nobody
+ * else waiting. Whoever is not our primary, at our generation, for this VM, is
  * refused with a named reason; nothing else changes (P4).
  */
 #ifndef POLLUX_HA_ACCEPT_H
