@@ -71,6 +71,7 @@ static void acknowledge(struct engine *e, uint64_t epoch)
 
 	if (!pending_seal(b->pending, epoch))
 		return;
+	m.ack.digest ^= fault_at("ack.digest");
 	e->stats.epoch = epoch;
 	b->acked_ns = clock_now_ns();
 	if (b->link)
