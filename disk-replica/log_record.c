@@ -60,9 +60,13 @@ int log_record_decode(const uint8_t head[LOG_RECORD_UNIT], struct log_record *re
 {
 	struct cursor c = cursor_over(head, LOG_RECORD_UNIT);
 	uint32_t magic = cursor_get_u32(&c);
-	struct log_record r = { .kind = cursor_get_u8(&c) };
-	uint8_t zero = cursor_get_u8(&c);
+	struct log_record r = { 0 };
+	uint8_t zero;
 
+	if (magic != LOG_RECORD_MAGIC)
+		return -EBADMSG;
+	r.kind = cursor_get_u8(&c);
+	zero = cursor_get_u8(&c);
 	r.disk = cursor_get_u16(&c);
 	r.generation = cursor_get_u64(&c);
 	r.epoch = cursor_get_u64(&c);
@@ -70,7 +74,7 @@ int log_record_decode(const uint8_t head[LOG_RECORD_UNIT], struct log_record *re
 	r.offset = cursor_get_u64(&c);
 	r.length = cursor_get_u64(&c);
 	r.size = cursor_get_u64(&c);
-	if (magic != LOG_RECORD_MAGIC || zero)
+	if (zero)
 		return -EBADMSG;
 	if (r.kind == LOG_PAD) {
 		if (!r.size || r.size % LOG_RECORD_UNIT)
