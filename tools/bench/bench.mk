@@ -15,12 +15,19 @@ $(O)/bench/dirty: $(O)/obj/tools/bench/dirty.o $(call archive,hypervisor/vmm) $(
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) $^ $(LIBS_vmm) -o $@
 
-.PHONY: bench-encode bench-dirty bench-lab
+$(O)/bench/disklog: $(O)/obj/tools/bench/disklog.o $(call archive,disk-replica) $(call archive,base)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) $^ $(shell $(PKG_CONFIG) --libs libxxhash 2>/dev/null) -o $@
+
+.PHONY: bench-encode bench-dirty bench-disklog bench-lab
 bench-encode: $(O)/bench/encode
 	@$< $(O)/bench/encode.json
 
 bench-dirty: $(O)/bench/dirty
 	@$< $(O)/bench/dirty.json
+
+bench-disklog: $(O)/bench/disklog
+	@mkdir -p $(O)/bench/disk && $< $(O)/bench/disk $(O)/bench/disklog.json; rm -rf $(O)/bench/disk
 
 # One that fails keeps none of the others from being measured.
 bench-lab: deps
@@ -29,4 +36,4 @@ bench-lab: deps
 		O=$(O) tools/bench/$$bench || failed="$$failed $$bench"; echo; done; \
 		[ -z "$$failed" ] || { echo "bench: failed:$$failed" >&2; exit 1; }
 
-bench: bench-encode bench-dirty bench-lab
+bench: bench-encode bench-dirty bench-disklog bench-lab
