@@ -41,6 +41,8 @@ export POLLUX_LIBEXEC=$T/libexec
 protected() { [ "$(status a .protected)" = true ]; }
 engine_is_gone() { ! kill -0 "$1" 2>/dev/null; }
 printed() { printf '%d' "0x$(serial a | tail -n 1)" 2>/dev/null; }
+printed_past() { [ "$(printed)" -gt "$1" ]; }
+epoch_past() { [ "$(status b .epoch)" -gt "$1" ]; }
 digest() { cat "$T/b/disks"/d? | sha256sum; }
 
 # begin FAULT: both hosts anew, with empty disks; the backup's engine will die at FAULT.
@@ -80,14 +82,17 @@ lose_both()
 	start_host b
 }
 
-# recovered LEAST: create is refused with the word "consistent", and the disks are a count's.
+# recovered LEAST EPOCH: create is refused with the epoch that the disks are of, which is at least
+# the one that was seen acknowledged; and they hold all requests up to one, at least LEAST.
 recovered()
 {
-	local count
+	local count epoch
 	expect 7 "exactly as they were at the end of epoch" on b vm create "$T/tiny.cfg"
+	epoch=$(on b vm create "$T/tiny.cfg" 2>&1 | grep -o 'end of epoch [0-9]*' | cut -d' ' -f4)
+	[ "$epoch" -ge "$2" ] || fail "$what: recovered epoch $epoch, $2 was acknowledged"
 	count=$("$O/tests/kvm/replay" "$T/b/disks"/d{0,1}) || fail "$what: the disks are of no epoch"
 	[ "$count" -ge "$1" ] || fail "$what: recovered to request $count, acknowledged was $1"
-	echo "$what: recovered to request $count, at least $1 was acknowledged"
+	echo "$what: recovered epoch $epoch and request $count, acknowledged were at least $2 and $1"
 }
 
 for point in $MAKING; do
@@ -108,11 +113,12 @@ for point in $POINTS; do
 	until_true 20 protected || until_true 1 test -s "$T/b/state/tiny/disk-log" ||
 		fail "$what: never protected"
 	engine=$(pids_of b ha)
-	acked=0
+	acked=0 seen=0
 	while [ -n "$engine" ] && ! engine_is_gone "$engine"; do
 		# What was printed before the status was asked is older than the epoch it tells of,
 		# once another one has been acknowledged after it.
-		before=$(printed) epoch=$(status b .epoch)
+		before=$(printed) epoch=$(status b .epoch 2>/dev/null)
+		[ "$epoch" -gt $seen ] 2>/dev/null && seen=$epoch
 		until [ "$(status b .epoch)" -gt $((epoch + 1)) ] 2>/dev/null; do
 			engine_is_gone "$engine" && break 2
 			sleep 0.05
@@ -122,7 +128,7 @@ for point in $POINTS; do
 	done
 	waited=0
 	lose_both
-	recovered "$acked"
+	recovered "$acked" $seen
 	end
 done
 
@@ -130,9 +136,10 @@ what="recovery"
 begin ""
 on a protect tiny b >/dev/null || fail "$what: protect"
 until_true 20 protected || fail "$what: never protected"
-until_true 20 test "$(printed)" -gt 500
+until_true 20 printed_past 500 || fail "$what: the guest does not write"
 acked=$(printed)
-sleep 1
+seen=$(status b .epoch)
+until_true 20 epoch_past $((seen + 2)) || fail "$what: no epochs"
 lose_both
 for point in $RECOVERY; do
 	what="recovery, fault $point"
@@ -147,7 +154,7 @@ what="recovery"
 cut_off b polluxd
 rm -rf "$T/b/run"
 start_host b
-recovered "$acked"
+recovered "$acked" "$seen"
 was=$(digest)
 on b vm create "$T/tiny.cfg" --force --reason "both hosts were lost" >/dev/null ||
 	fail "$what: vm create --force"
