@@ -2,8 +2,8 @@
 /*
  * The primary's side of the engine. primary.c carries out the role's actions and reads
  * letters; primary_copy.c brings a new backup to the first epoch; primary_epoch.c steps
- * epoch.h and takes checkpoints; primary_switch.c moves the VM; primary_end.c sees that it is gone. All
- * on the main thread.
+ * epoch.h and takes checkpoints; primary_switch.c moves the VM; primary_end.c sees that it is
+ * gone. All on the main thread.
  */
 #ifndef POLLUX_HA_PRIMARY_H
 #define POLLUX_HA_PRIMARY_H
