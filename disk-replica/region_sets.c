@@ -74,10 +74,11 @@ int region_sets_to_text(const struct region_sets *s, char **ret)
 	uLongf packed_len = compressBound(raw_len);
 	cleanup_free uint8_t *raw = malloc(raw_len + 1), *packed = malloc(packed_len);
 	cleanup_free char *text = malloc((packed_len + 2) / 3 * 4 + 1);
-	struct cursor c = cursor_over(raw, raw_len);
+	struct cursor c;
 
 	if (!raw || !packed || !text)
 		return -ENOMEM;
+	c = cursor_over(raw, raw_len);
 	for (unsigned int i = 0; i < s->nr_disks; i++)
 		for (size_t n = 0; n < bitmap_words(region_count(s->disk_bytes[i])); n++)
 			cursor_put_u64(&c, s->bits[i][n]);
