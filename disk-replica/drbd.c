@@ -23,8 +23,7 @@ bool drbd_name_ok(const char *resource)
 }
 
 /* drbdadm VERB RESOURCE */
-static int drbdadm(const char *verb, const char *resource, char out[OUTPUT_MAX],
-		   struct reason *why)
+static int drbdadm(const char *verb, const char *resource, char out[OUTPUT_MAX], struct reason *why)
 {
 	const char *const argv[] = { "drbdadm", verb, resource, NULL };
 

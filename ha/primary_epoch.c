@@ -156,8 +156,7 @@ void primary_checkpoint_due(struct engine *e)
 	struct epoch_actions a = p->due;
 
 	p->due = (struct epoch_actions){ 0 };
-	if (a.set && p->sender && p->epoch.busy && !p->epoch.stalled &&
-	    a.epoch == p->epoch.current)
+	if (a.set && p->sender && p->epoch.busy && !p->epoch.stalled && a.epoch == p->epoch.current)
 		checkpoint(e, &a);
 }
 

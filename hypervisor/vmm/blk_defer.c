@@ -72,8 +72,8 @@ static int perform(const struct blk_defer *d, const struct waiting *w)
 
 static bool is_due(const struct blk_defer *d, const struct waiting *w)
 {
-	return w && !d->error && (d->draining || (w->position != NO_POSITION &&
-						   w->position <= d->allowed));
+	return w && !d->error &&
+	       (d->draining || (w->position != NO_POSITION && w->position <= d->allowed));
 }
 
 /* Under lock, which it lets go of while the disk works. */
@@ -278,8 +278,8 @@ int blk_defer_read(struct blk_defer *d, uint64_t offset, void *ret, size_t len)
 	err = blk_file_read(d->file, offset, ret, len);
 	pthread_mutex_lock(&d->lock);
 	if (!err) {
-		TAILQ_FOREACH (w, &d->queue, link)
-			overlay(w, offset, ret, len);
+		TAILQ_FOREACH(w, &d->queue, link)
+		overlay(w, offset, ret, len);
 	}
 	d->reading = false;
 	pthread_cond_broadcast(&d->changed);

@@ -192,9 +192,8 @@ static void *adds_one(void *arg)
 
 static void fill(void)
 {
-	for (uint64_t i = 1; stats().waiting_bytes + CONTROL_DISK_DATA_MAX + 4096 <
-			     BLK_DEFER_MIN_BYTES;
-	     i++) {
+	for (uint64_t i = 1;
+	     stats().waiting_bytes + CONTROL_DISK_DATA_MAX + 4096 < BLK_DEFER_MIN_BYTES; i++) {
 		assert_int_equal(write_at(0, CONTROL_DISK_DATA_MAX, (uint8_t)i), 0);
 		blk_defer_stamp(defer, i);
 	}
