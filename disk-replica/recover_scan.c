@@ -51,7 +51,9 @@ static int take(const struct log_file *f, const struct disk_info *disks, struct 
 
 	if (err)
 		return err;
-	if (at->record.epoch != scan->epoch + 1)
+	/* The ring is no longer than that: what lies behind is the tail again. */
+	if (at->record.epoch != scan->epoch + 1 ||
+	    at->record.size > f->tail.position + f->info.limit - scan->broken)
 		return -ENODATA;
 	scan->broken += at->record.size;
 	if (at->record.kind == LOG_PAD)

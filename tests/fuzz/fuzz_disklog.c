@@ -136,6 +136,15 @@ static void fuzz_ring(const uint8_t *data, size_t len)
 	scan(&f);
 }
 
+static void remove_all(void)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "%s/%s", dir, LOG_FILE_NAME);
+	unlink(path);
+	rmdir(dir);
+}
+
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
@@ -144,6 +153,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	(void)argc, (void)argv;
 	if (!mkdtemp(dir))
 		return -1;
+	atexit(remove_all);
 	snprintf(path, sizeof(path), "%s/%s", dir, LOG_FILE_NAME);
 	file_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	ring_fd = memfd_create("ring", MFD_CLOEXEC);

@@ -16,8 +16,8 @@ DISK_MIB=${DISK_MIB:-64}
 MAKING=${MAKING:-log.create log.allocate log.header log.rename}
 POINTS=${POINTS:-log.write:400 log.seal:20 log.sync:20 harden.tell:20 log.applied:20 disk.apply:3000
 	log.flushed log.tail log.tail_sync commit.begin:9 commit.state:9}
-RECOVERY=${RECOVERY:-recover.apply recover.apply:50 recover.flush recover.mark marker.write
-	marker.rename}
+RECOVERY=${RECOVERY:-recover.begin recover.apply recover.apply:50 recover.flush recover.mark
+	marker.write marker.rename}
 
 make_pair 'interval = 50ms' 'timeout = 2s' 'commit = disk' 'reprotect = manual' 'disk_ring = 1MiB'
 own_disks
@@ -43,6 +43,8 @@ engine_is_gone() { ! kill -0 "$1" 2>/dev/null; }
 printed() { printf '%d' "0x$(serial a | tail -n 1)" 2>/dev/null; }
 printed_past() { [ "$(printed)" -gt "$1" ]; }
 epoch_past() { [ "$(status b .epoch)" -gt "$1" ]; }
+stalled() { [[ $(status a .word) == *stalled* ]]; }
+rss() { awk '/VmRSS/ { print $2 }' "/proc/$slow/status"; }
 digest() { cat "$T/b/disks"/d? | sha256sum; }
 
 # begin FAULT: both hosts anew, with empty disks; the backup's engine will die at FAULT.
@@ -131,6 +133,19 @@ for point in $POINTS; do
 	recovered "$acked" $seen
 	end
 done
+
+# A disk that takes 100 ms for each change: the guest is slowed, and nothing grows.
+what="slow disk"
+begin disk.slow:3000
+on a protect tiny b >/dev/null || fail "$what: protect"
+until_true 60 stalled || fail "$what: never stalled: $(status a .word)"
+slow=$(pgrep -P "$(pids_of b ha)" pollux-ha)
+before=$(rss) count=$(printed)
+until_true 60 printed_past $((count + 100)) || fail "$what: the guest does not go on"
+[ "$(rss)" -lt $((before + 4096)) ] || fail "$what: from $before to $(rss) KiB"
+echo "$what: the guest went from request $count to $(printed), the backup from $before to $(rss) KiB"
+end
+kill -9 "$slow"
 
 what="recovery"
 begin ""

@@ -95,5 +95,13 @@ bool salvage_disks(struct daemon *d, struct json_object *config, char *ret, size
 
 void salvage_forget(struct daemon *d, const char *vm)
 {
-	log_file_remove(path_state_dir(&d->conf, vm).text);
+	struct path dir = path_state_dir(&d->conf, vm);
+	struct log_file *f;
+	int r = log_file_open(dir.text, &f, NULL);
+
+	if (r == -EBUSY)
+		return;
+	log_file_remove(dir.text);
+	if (!r)
+		log_file_close(f);
 }

@@ -15,7 +15,8 @@ struct json_object;
 /* A sentence about the disks of the VM of this configuration, into `ret`: which epoch they are
  * of, or that they are of none and why. False: they are the VM's own, no sentence. */
 bool salvage_disks(struct daemon *d, struct json_object *config, char *ret, size_t room);
-/* The operator has decided: whatever the log holds, it is not applied any more. */
+/* The operator has decided: whatever the log holds, it is not applied any more. One that a
+ * standby's engine has open stays. */
 void salvage_forget(struct daemon *d, const char *vm);
 
 #endif
