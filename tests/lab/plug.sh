@@ -68,7 +68,8 @@ TALK='busybox arping -q -I eth0 192.168.77.100 & a=$!
 TALKER=$!
 KINDS=('ethertype IPv4' 'ethertype ARP' 'ethertype IPv6')
 # What the guest gives its tap, seen before it is held.
-on a 'tcpdump -i px1.0 -Q in -n -e -l ether src '"$VM_MAC"' >/tmp/tap.log 2>/tmp/tap.err &
+on a 'setsid tcpdump -Z root -i px1.0 -Q in -n -e -l ether src '"$VM_MAC"' \
+		>/tmp/tap.log 2>/tmp/tap.err </dev/null &
 	until grep -q listening /tmp/tap.err; do sleep 0.1; done' >/dev/null
 tap_count() { on a "grep -c '$1' /tmp/tap.log" 2>/dev/null || true; }
 all_kinds() { local k; for k in "${KINDS[@]}"; do [ "$(tap_count "$k")" -gt "$1" ] || return 1; done; }

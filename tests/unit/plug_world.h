@@ -167,6 +167,9 @@ static inline int teardown(void **state)
 	struct world *w = *state;
 
 	netbuf_close(w->nb);
+	/* A frame that is held keeps its tap's socket, and that the namespace, for ever. */
+	if (!no_plug[0])
+		shell("for i in $(ip -br link | grep -o '^plug[0-9.]*'); do ip link del $i; done");
 	if (w->lan)
 		close(w->lan);
 	for (unsigned int i = 0; i < 2; i++)
