@@ -79,13 +79,14 @@ int errand_call(struct tls_context *ctx, const struct errand_peer *peer, const c
 	struct tls_open_options o = {
 		.side = TLS_CLIENT,
 		.peer_name = peer->peer_name ? peer->peer_name : peer->to.host,
-		.deadline_ns = peer->deadline_ns,
+		/* A host without power is noticed soon, and asked again. */
+		.deadline_ns = MIN(peer->deadline_ns, clock_now_ns() + PROTO_CONNECT_NS),
 		.interrupt_fd = peer->interrupt_fd,
 	};
 	struct tls_conn *conn;
 	int fd, r;
 
-	r = socket_dial(&peer->to, peer->deadline_ns, &fd, why);
+	r = socket_dial(&peer->to, o.deadline_ns, &fd, why);
 	if (r < 0)
 		return r;
 	r = tls_open(&conn, ctx, fd, &o, why);
