@@ -62,10 +62,12 @@ end_server()
 	rm -f "$T/run/nbd"
 }
 
-says() { grep -q "$2" "$1"; }
+says() { grep -qs "$2" "$1"; }
 # replicate RING_BYTES
 replicate()
 {
+	# The last one's word is not this one's.
+	rm -f "$T/replica.log"
 	"$O/tests/unit/nbd_replica" "$T/run" "$T/replica" "$T" "$1" >"$T/replica.log" 2>&1 &
 	replica=$!
 	pids+=($replica)
