@@ -108,10 +108,8 @@ counters_ask
 say "its host loses its power"
 power_cut a
 say "memory, both disks and replies: $(cat "$WORK/values.json")"
-say "protected the other way"
-lab start a
+say "protected the other way, once its own disk is served again"
 vm_file a
-reprotect b a
 protected_again b
 counters_ask
 say "the server of its disk dies"
