@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# timeout: 600
+# timeout: 900
 #
 # Two hosts on one machine (tests/lib/pair.sh), and a guest that writes to two disks
 # (writer.c). The backup's engine dies at every step of the disks' protocol, one after the
@@ -85,7 +85,8 @@ equal()
 	"$O/tests/kvm/vmctl" "$vm" unpause
 }
 more_epochs() { [ "$(status "$1" .epochs_committed)" -ge "$2" ]; }
-await_protected() { until_true 60 protected "$1" || fail "$what: not protected: $(status "$1" .word)"; }
+# A copy in full takes a minute by the cap alone.
+await_protected() { until_true 180 protected "$1" || fail "$what: not protected: $(status "$1" .word)"; }
 # Until the backup has confirmed most of what was written, so that few regions are left.
 settle() { sleep 6; }
 
@@ -148,7 +149,7 @@ cut_off a vmm
 until_true 30 has_taken_over b || fail "$what: no takeover: $(status b .word)"
 sleep 3 # of writes that only host b has
 begin_host a
-until_true 60 protected b || fail "$what: not protected: $(status b .word)"
+await_protected b
 is_wanted b partial || fail "$what: $(shown b)"
 [ "$(bytes b)" -lt $((total / 2)) ] || fail "$what: copied $(bytes b) of $total"
 equal b a "$what"
@@ -159,7 +160,7 @@ on b unprotect tiny >/dev/null || fail "$what: unprotect"
 until_true 30 test -z "$(engine a)" || sleep 2
 dd if=/dev/urandom of="$T/a/own/disk1" bs=4096 count=1 seek=9000 conv=notrunc status=none
 on b protect tiny a >/dev/null || fail "$what: protect"
-until_true 60 protected b || fail "$what: not protected: $(status b .word)"
+await_protected b
 is_wanted b full || fail "$what: not noticed: $(shown b)"
 case $(shown b) in *"somebody else"*) ;; *) fail "$what: $(shown b)" ;; esac
 equal b a "$what"
