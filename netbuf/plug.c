@@ -15,6 +15,7 @@
 #include <sys/timerfd.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "netbuf/netbuf.h"
 #include "netbuf/netlink.h"
 #include "netbuf/redirect.h"
@@ -338,7 +339,10 @@ static int let_go(struct plug *p, unsigned int lane, uint64_t not_after_ns,
 	if (not_after_ns && now > not_after_ns)
 		return -ETIME;
 	if (count.frames)
-		r = order(p, lane, false);
+		r = fault_at("plug.let_go") ? -ENOBUFS : order(p, lane, false);
+	/* It stays closed, and due: the next release lets go of it, of all of it, once more. */
+	if (r)
+		return -EAGAIN;
 	pthread_mutex_lock(&p->lock);
 	lanes_let_go(&p->lanes, lane);
 	if (count.frames) {
@@ -349,9 +353,7 @@ static int let_go(struct plug *p, unsigned int lane, uint64_t not_after_ns,
 	pthread_mutex_unlock(&p->lock);
 	done->frames += count.frames;
 	done->bytes += count.bytes;
-	if (!drain(p, lane, DRAIN_NS))
-		return -EAGAIN;
-	return r;
+	return drain(p, lane, DRAIN_NS) ? 0 : -EAGAIN;
 }
 
 static int release(struct netbuf *nb, uint64_t epoch, uint64_t not_after_ns,

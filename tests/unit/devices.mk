@@ -13,7 +13,7 @@ OBJECTS_test_disk_track := hypervisor/vmm/disk_track hypervisor/control/region_f
 OBJECTS_test_netbuf_hold := netbuf/hold netbuf/announce base/cursor base/hist
 OBJECTS_test_lanes := netbuf/lanes
 OBJECTS_plug := netbuf/plug netbuf/plug_limit netbuf/lanes netbuf/redirect netbuf/valve netbuf/netlink \
-	base/hist base/cursor base/err
+	base/fault base/hist base/cursor base/err
 OBJECTS_test_plug := $(OBJECTS_plug)
 OBJECTS_test_plug_faults := $(OBJECTS_plug)
 LIBS_test_plug := $(shell $(PKG_CONFIG) --libs libnl-route-3.0 2>/dev/null)

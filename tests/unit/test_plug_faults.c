@@ -2,6 +2,8 @@
 /* netbuf/plug.h: what others delete, set down or leave behind under it; see plug_world.h. */
 #include "tests/unit/plug_world.h"
 
+#include "base/fault.h"
+
 /* What was in an ifb that goes is lost, as on a wire; nothing goes past. */
 static void damaged(struct world *w, const char *damage)
 {
@@ -33,6 +35,29 @@ static void damaged(struct world *w, const char *damage)
 	lan_hears_only(w, (uint8_t[]){ 3, 3 }, 2);
 	assert_int_equal(netbuf_stop(w->nb), 0);
 	assert_int_equal(ours_left(), 0);
+}
+
+/* The kernel refuses once to let go: nothing is lost, and nothing overtakes what waits. */
+static void a_release_refused(void **state)
+{
+	struct world *w = *state;
+	struct netbuf_released done;
+
+	need_plug();
+	guest_sends(w, 0, 1, 1);
+	assert_int_equal(netbuf_mark(w->nb, 1), 0);
+	guest_sends(w, 0, 1, 2);
+	assert_int_equal(netbuf_mark(w->nb, 2), 0);
+	setenv("POLLUX_FAULT", "plug.let_go:1:once", 1);
+	assert_int_equal(fault_open(), 0);
+	assert_int_equal(netbuf_release(w->nb, 2, 0, &done), 0);
+	assert_int_equal(done.frames, 0);
+	lan_hears_nothing(w);
+	assert_int_equal(netbuf_release(w->nb, 2, 0, &done), 0);
+	assert_int_equal(done.frames, 2);
+	lan_hears_only(w, (uint8_t[]){ 1, 2 }, 2);
+	unsetenv("POLLUX_FAULT");
+	assert_int_equal(fault_open(), 0);
 }
 
 static void every_ifb_deleted(void **state)
@@ -150,6 +175,7 @@ static void what_a_killed_run_left(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		on_plug(a_release_refused),
 		on_plug(every_ifb_deleted),	     on_plug(the_open_ifb_deleted),
 		on_plug(the_next_ifb_deleted),	     on_plug(an_ifb_set_down),
 		on_plug(the_filter_deleted),	     on_plug(a_nic_deleted),
