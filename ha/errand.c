@@ -76,11 +76,12 @@ static int write_text(struct tls_conn *conn, const char *text, uint64_t deadline
 int errand_call(struct tls_context *ctx, const struct errand_peer *peer, const char *request,
 		char **ret_reply, struct refusal *why)
 {
+	/* A host without power is noticed soon, and asked again. */
+	uint64_t soon_ns = clock_now_ns() + PROTO_CONNECT_NS;
 	struct tls_open_options o = {
 		.side = TLS_CLIENT,
 		.peer_name = peer->peer_name ? peer->peer_name : peer->to.host,
-		/* A host without power is noticed soon, and asked again. */
-		.deadline_ns = MIN(peer->deadline_ns, clock_now_ns() + PROTO_CONNECT_NS),
+		.deadline_ns = soon_ns < peer->deadline_ns ? soon_ns : peer->deadline_ns,
 		.interrupt_fd = peer->interrupt_fd,
 	};
 	struct tls_conn *conn;
