@@ -10,6 +10,7 @@
 
 #include "base/cursor.h"
 #include "base/fault.h"
+#include "base/file.h"
 #include "disk-replica/log.h"
 
 #define CHECKED_BYTES (LOG_FILE_HEADER_BYTES - 8u)
@@ -65,22 +66,6 @@ static int decode(const uint8_t bytes[LOG_FILE_HEADER_BYTES], struct log_file *r
 	return 0;
 }
 
-static int write_all(int fd, const uint8_t *data, size_t len, uint64_t at)
-{
-	while (len) {
-		ssize_t n = pwrite(fd, data, len, (off_t)at);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n ? -errno : -ENOSPC;
-		data += n;
-		len -= (size_t)n;
-		at += (uint64_t)n;
-	}
-	return 0;
-}
-
 static int write_header(struct log_file *f, const struct log_file_tail *tail)
 {
 	uint8_t bytes[LOG_FILE_HEADER_BYTES];
@@ -88,7 +73,7 @@ static int write_header(struct log_file *f, const struct log_file_tail *tail)
 	int err;
 
 	encode(f, tail, sequence, bytes);
-	err = write_all(f->fd, bytes, sizeof(bytes), sequence % 2 * LOG_FILE_SLOT);
+	err = file_write_at(f->fd, bytes, sizeof(bytes), sequence % 2 * LOG_FILE_SLOT);
 	if (!err)
 		f->sequence = sequence;
 	return err;
@@ -262,7 +247,7 @@ int log_file_write(struct log_file *f, uint64_t position, const void *data, size
 
 	if (fault_at("log.write") || (seal && fault_at("log.seal")))
 		return -EIO;
-	err = write_all(f->fd, data, len, at);
+	err = file_write_at(f->fd, data, len, at);
 	/* So that the sync finds little left to do. What it cannot start, the sync does. */
 	if (!err && !seal)
 		(void)sync_file_range(f->fd, (off_t)at, (off_t)len, SYNC_FILE_RANGE_WRITE);

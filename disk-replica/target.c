@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "base/fault.h"
+#include "base/file.h"
 
 #define SLOW_NS (100L * 1000 * 1000) /* what disk.slow adds to a change */
 
@@ -81,27 +82,11 @@ static int injected(void)
 	return fault_at("disk.space") ? -ENOSPC : 0;
 }
 
-static int write_all(int fd, const uint8_t *data, size_t len, uint64_t offset)
-{
-	while (len) {
-		ssize_t n = pwrite(fd, data, len, (off_t)offset);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n ? -errno : -ENOSPC;
-		data += n;
-		len -= (size_t)n;
-		offset += (uint64_t)n;
-	}
-	return 0;
-}
-
 int target_write(const struct target *t, uint64_t offset, const void *data, size_t len)
 {
 	int err = injected();
 
-	return err ? err : write_all(t->fd, data, len, offset);
+	return err ? err : file_write_at(t->fd, data, len, offset);
 }
 
 static bool cannot(int err)
@@ -131,7 +116,7 @@ int target_zero(const struct target *t, uint64_t offset, uint64_t len)
 	while (len && !err) {
 		size_t n = (size_t)MIN(len, (uint64_t)sizeof(zeroes));
 
-		err = write_all(t->fd, zeroes, n, offset);
+		err = file_write_at(t->fd, zeroes, n, offset);
 		offset += n;
 		len -= n;
 	}

@@ -12,6 +12,8 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include "base/file.h"
+
 #define SECTOR_BYTES 512u
 
 static int measure(int fd, uint64_t *ret)
@@ -129,17 +131,7 @@ int blk_file_read(const struct blk_file *f, uint64_t offset, void *ret, size_t l
 
 int blk_file_write(const struct blk_file *f, uint64_t offset, const void *src, size_t len)
 {
-	for (size_t done = 0; done < len;) {
-		ssize_t n = pwrite(f->fd, (const uint8_t *)src + done, len - done,
-				   (off_t)(offset + done));
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		done += (size_t)n;
-	}
-	return 0;
+	return file_write_at(f->fd, src, len, offset);
 }
 
 int blk_file_flush(const struct blk_file *f)

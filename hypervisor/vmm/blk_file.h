@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A disk's bytes on the host: a raw file or a block device, and the few things that are
- * done to it. Calls may block; no call allocates. 0 or -errno; a short read or write is -EIO.
+ * done to it. Calls may block; no call allocates. 0 or -errno; a short read is -EIO.
  */
 #ifndef POLLUX_VMM_BLK_FILE_H
 #define POLLUX_VMM_BLK_FILE_H
