@@ -61,19 +61,6 @@ begin()
 	on a vm create "$T/tiny.cfg" >/dev/null || fail "$what: vm create"
 }
 
-end()
-{
-	local host f
-	for host in a b; do
-		cut_off $host polluxd
-		cut_off $host ha
-		for f in "$T/$host"/run/vm/*/vm.json; do
-			[ -e "$f" ] && kill -9 "$(pid_in "$f")" 2>/dev/null
-		done
-		rm -f "$T/$host/daemon.pid"
-	done
-}
-
 # Both hosts lose power at once; b comes back.
 lose_both()
 {
@@ -105,7 +92,7 @@ for point in $MAKING; do
 		fail "$what: not said"
 	until_true 20 protected || fail "$what: not protected by the next standby"
 	echo "$what: $(grep -o "disk-log of .*" "$T/b/log/tiny-ha.log")"
-	end
+	end_pair
 done
 
 for point in $POINTS; do
@@ -131,7 +118,7 @@ for point in $POINTS; do
 	waited=0
 	lose_both
 	recovered "$acked" $seen
-	end
+	end_pair
 done
 
 # A disk that takes 100 ms for each change: the guest is slowed, and nothing grows.
@@ -144,7 +131,7 @@ before=$(rss) count=$(printed)
 until_true 60 printed_past $((count + 100)) || fail "$what: the guest does not go on"
 [ "$(rss)" -lt $((before + 4096)) ] || fail "$what: from $before to $(rss) KiB"
 echo "$what: the guest went from request $count to $(printed), the backup from $before to $(rss) KiB"
-end
+end_pair
 kill -9 "$slow"
 
 what="recovery"

@@ -59,16 +59,8 @@ begin()
 
 end()
 {
-	local host f
 	wait $asked
-	for host in a b; do
-		cut_off $host polluxd
-		cut_off $host ha
-		for f in "$T/$host"/run/vm/*/vm.json; do
-			[ -e "$f" ] && kill -9 "$(pid_in "$f")" 2>/dev/null
-		done
-		rm -f "$T/$host/daemon.pid"
-	done
+	end_pair
 }
 
 # As an init system would.

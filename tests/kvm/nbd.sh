@@ -93,16 +93,8 @@ begin()
 
 end()
 {
-	local host f
-	for host in a b; do
-		cut_off $host polluxd
-		cut_off $host ha
-		for f in "$T/$host"/run/vm/*/vm.json; do
-			[ -e "$f" ] && kill -9 "$(pid_in "$f")" 2>/dev/null
-		done
-		kill -9 "$(cat "$T/$host/nbdkit.pid")" 2>/dev/null
-		rm -f "$T/$host/daemon.pid"
-	done
+	end_pair
+	kill -9 $(cat "$T"/{a,b}/nbdkit.pid) 2>/dev/null
 }
 
 # The backup runs the VM, from the disks of the last epochs that knew of the writes.

@@ -67,3 +67,17 @@ pids_of()
 }
 # cut_off HOST WHAT: kills it at once, as if it had never been able to say a word.
 cut_off() { kill -9 $(pids_of "$1" "$2") 2>/dev/null; }
+
+# end_pair: both hosts' programs, at once.
+end_pair()
+{
+	local host f
+	for host in a b; do
+		cut_off $host polluxd
+		cut_off $host ha
+		for f in "$T/$host"/run/vm/*/vm.json; do
+			[ -e "$f" ] && kill -9 "$(pid_in "$f")" 2>/dev/null
+		done
+		rm -f "$T/$host/daemon.pid"
+	done
+}
