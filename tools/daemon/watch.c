@@ -208,47 +208,47 @@ static void vmm_died_work(struct daemon *d, void *arg)
 	worker_drop_name(d, job->name);
 }
 
-static void guard_died_work(struct daemon *d, void *arg)
+/* Does `then` to the VM of a job, with its name taken; nothing if it is gone. */
+static void with_vm(struct daemon *d, struct job *job, void (*then)(struct daemon *, struct vm *))
 {
-	cleanup_free struct job *job = arg;
 	struct vm *vm;
 
 	if (worker_take_name(d, job->name, clock_now_ns() + NAME_WAIT_NS) < 0)
 		return;
 	vm = find_job(d, job);
 	if (vm)
-		guard_died(d, vm);
+		then(d, vm);
 	worker_drop_name(d, job->name);
+}
+
+static void guard_died_work(struct daemon *d, void *arg)
+{
+	cleanup_free struct job *job = arg;
+
+	with_vm(d, job, guard_died);
 }
 
 static void reprotect_work(struct daemon *d, void *arg)
 {
 	cleanup_free struct job *job = arg;
-	struct vm *vm;
 
-	if (worker_take_name(d, job->name, clock_now_ns() + NAME_WAIT_NS) < 0)
+	with_vm(d, job, reprotect_try);
+}
+
+static void became_active(struct daemon *d, struct vm *vm)
+{
+	if (!vm->standby)
 		return;
-	vm = find_job(d, job);
-	if (vm)
-		reprotect_try(d, vm);
-	worker_drop_name(d, job->name);
+	vm_becomes_active(d, vm);
+	events_add(d, vm->name, "takeover", "runs here now, taken over from %s", vm->guard.peer);
+	reprotect_try(d, vm);
 }
 
 static void active_work(struct daemon *d, void *arg)
 {
 	cleanup_free struct job *job = arg;
-	struct vm *vm;
 
-	if (worker_take_name(d, job->name, clock_now_ns() + NAME_WAIT_NS) < 0)
-		return;
-	vm = find_job(d, job);
-	if (vm && vm->standby) {
-		vm_becomes_active(d, vm);
-		events_add(d, vm->name, "takeover", "runs here now, taken over from %s",
-			   vm->guard.peer);
-		reprotect_try(d, vm);
-	}
-	worker_drop_name(d, job->name);
+	with_vm(d, job, became_active);
 }
 
 /* --- watching ----------------------------------------------------------------------------- */
