@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "ha/send.h"
+#include "ha/send_impl.h"
 
 #include <poll.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <sys/eventfd.h>
 
 #include "base/bitmap.h"
@@ -11,54 +9,12 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "disk-replica/copy.h"
-#include "disk-replica/mirror.h"
 #include "ha/capture.h"
-#include "ha/delta.h"
 #include "ha/encode.h"
 #include "ha/mailbox.h"
-#include "ha/offer.h"
 #include "ha/transport.h"
 
-#define JOBS_MAX    32u
-#define ROUND_SLICE 256u /* pages between two looks at the mirror */
-
-struct job {
-	const struct stage_slot *slot; /* NULL: a live round */
-	uint64_t epoch;
-};
-
-struct sender {
-	struct sender_config config;
-	struct encoder *encoder;
-	pthread_t thread;
-	pthread_mutex_t lock;
-	struct job job[JOBS_MAX];  /* lock */
-	unsigned int first, count; /* lock */
-	bool cutting;		   /* lock */
-	bool stopping;		   /* lock */
-	struct sender_position at; /* lock */
-	int wake_fd;
-
-	/* The thread's own. */
-	uint64_t open_epoch; /* the one whose frames are being sent */
-	uint64_t pages_sent, disk_ops_sent;
-	bool disk_lost;		    /* who changes it has gone: the epoch was not sent */
-	struct mirror_mark drained; /* positions in the mirror */
-	bool copied;
-	bool round_before; /* this is not the first round */
-	uint64_t hash_bytes;
-	struct offer_answer answer;
-	uint64_t copy_next_ns; /* the cap: nothing more of the copy before this */
-	struct refusal why;
-	uint8_t page[PLATFORM_PAGE_BYTES] __attribute__((aligned(64)));
-
-	/* Read by others. */
-	_Atomic uint64_t round_done, round_pages, bytes_raw, bytes_wire, disk_bytes;
-	_Atomic uint64_t copied_bytes, total_bytes, kept_pages;
-	atomic_bool disks_copied;
-};
-
-static int send_message(struct sender *s, struct message *m)
+int sender_message(struct sender *s, struct message *m)
 {
 	m->generation = s->config.generation;
 	m->epoch = s->open_epoch;
@@ -71,10 +27,10 @@ static int emit_pages(void *opaque, const void *payload, uint32_t len, unsigned 
 	struct message m = { .type = PROTO_PAGES, .tail = payload, .tail_len = len };
 
 	s->pages_sent += records;
-	return send_message(s, &m);
+	return sender_message(s, &m);
 }
 
-static int send_record(struct sender *s, const struct disk_record *r, bool initial)
+int sender_record(struct sender *s, const struct disk_record *r, bool initial)
 {
 	struct message m = {
 		.disk = { .disk = r->disk, .offset = r->offset, .length = r->length },
@@ -99,7 +55,7 @@ static int send_record(struct sender *s, const struct disk_record *r, bool initi
 	s->disk_ops_sent++;
 	if (!initial)
 		s->disk_bytes += m.tail_len;
-	return send_message(s, &m);
+	return sender_message(s, &m);
 }
 
 /* Up to where records certainly belong to the open epoch. */
@@ -129,7 +85,7 @@ static int drain(struct sender *s, const struct mirror_mark *limit)
 	int err;
 
 	while (!(err = mirror_next(s->config.mirror, limit, &r, &s->why.why))) {
-		err = send_record(s, &r, false);
+		err = sender_record(s, &r, false);
 		if (err)
 			return err;
 	}
@@ -137,7 +93,7 @@ static int drain(struct sender *s, const struct mirror_mark *limit)
 	return err == -EAGAIN ? 0 : err;
 }
 
-static int drain_open(struct sender *s)
+int sender_drain(struct sender *s)
 {
 	struct mirror_mark limit;
 
@@ -157,7 +113,7 @@ static int send_state(struct sender *s, const struct stage_slot *slot)
 			.tail = slot->state + at,
 			.tail_len = len,
 		};
-		int r = send_message(s, &m);
+		int r = sender_message(s, &m);
 
 		if (r)
 			return r;
@@ -173,7 +129,7 @@ static int send_hash(struct sender *s, const struct stage_slot *slot)
 		.hash = { .epoch = slot->epoch, .hash = slot->memory_hash },
 	};
 
-	return slot->hashed ? send_message(s, &m) : 0;
+	return slot->hashed ? sender_message(s, &m) : 0;
 }
 
 /* The letter goes before the frame, so that no acknowledgement can overtake it. */
@@ -194,7 +150,7 @@ static int send_end(struct sender *s, const struct stage_slot *slot)
 
 	blackbox_record("end", slot->epoch, s->pages_sent);
 	mailbox_post(s->config.mailbox, &l);
-	r = send_message(s, &m);
+	r = sender_message(s, &m);
 	if (!r)
 		r = transport_flush(s->config.bulk, clock_now_ns() + PROTO_SEND_NS, &s->why);
 	s->open_epoch++;
@@ -203,7 +159,7 @@ static int send_end(struct sender *s, const struct stage_slot *slot)
 	return r;
 }
 
-static void count_encoded(struct sender *s)
+void sender_count(struct sender *s)
 {
 	const struct encode_counters *c = encode_counters(s->encoder);
 
@@ -227,7 +183,7 @@ static int do_epoch(struct sender *s, const struct stage_slot *slot)
 		r = encode_page(s->encoder, slot->gfn[i], slot->pages + i * PLATFORM_PAGE_BYTES);
 	if (!r)
 		r = encode_flush(s->encoder);
-	count_encoded(s);
+	sender_count(s);
 	if (!r)
 		r = send_state(s, slot);
 	if (!r)
@@ -235,7 +191,7 @@ static int do_epoch(struct sender *s, const struct stage_slot *slot)
 	return r ? r : send_end(s, slot);
 }
 
-static bool is_stopping(struct sender *s)
+bool sender_stops(struct sender *s)
 {
 	bool stopping;
 
@@ -243,137 +199,6 @@ static bool is_stopping(struct sender *s)
 	stopping = s->stopping;
 	pthread_mutex_unlock(&s->lock);
 	return stopping;
-}
-
-/* Pages of a running guest may be torn; they are dirty again then, and come again. What is
- * looked at and what is sent are the same copy. */
-static int send_page(struct sender *s, uint64_t gfn)
-{
-	struct platform *p = s->config.capture->platform;
-	const void *page = p->ops->page(p, gfn);
-	int r = 0;
-
-	if (page) {
-		memcpy(s->page, page, sizeof(s->page));
-		if (!s->round_before && s->config.zeroed && page_is_zero(s->page))
-			s->kept_pages++;
-		else
-			r = encode_page(s->encoder, gfn, s->page);
-	}
-	if (!r && ++s->round_done % ROUND_SLICE == 0)
-		r = is_stopping(s) ? -ECANCELED : drain_open(s);
-	return r;
-}
-
-static int ask(struct sender *s)
-{
-	struct message m;
-	int r = 0;
-
-	while (!r && offer_ask(s->config.offer, &m)) {
-		s->hash_bytes += m.tail_len;
-		r = send_message(s, &m);
-		if (!r)
-			r = transport_flush(s->config.bulk, clock_now_ns() + PROTO_SEND_NS,
-					    &s->why);
-		if (!r)
-			r = is_stopping(s) ? -ECANCELED : drain_open(s);
-	}
-	return r;
-}
-
-/* The mirror is drained meanwhile: a ring that is full stops the guest's disk. */
-static int await_answer(struct sender *s, uint64_t deadline_ns)
-{
-	struct pollfd p[3] = {
-		{ .fd = offer_fd(s->config.offer), .events = POLLIN },
-		{ .fd = s->wake_fd, .events = POLLIN },
-		{ .fd = s->config.mirror ? mirror_wait_fd(s->config.mirror) : -1,
-		  .events = POLLIN },
-	};
-	uint64_t now = clock_now_ns();
-	eventfd_t ignored;
-
-	if (now >= deadline_ns)
-		return reason_set(&s->why.why, ETIMEDOUT,
-				  "the backup does not answer which pages it lacks");
-	if (poll(p, 3, (int)((deadline_ns - now) / NS_PER_MS) + 1) < 0 && errno != EINTR)
-		return -errno;
-	if (p[1].revents)
-		eventfd_read(s->wake_fd, &ignored);
-	if (p[2].revents)
-		mirror_wait_clear(s->config.mirror);
-	return is_stopping(s) ? -ECANCELED : drain_open(s);
-}
-
-static int send_lacked(struct sender *s)
-{
-	const struct offer_answer *a = &s->answer;
-	int r = 0;
-
-	for (uint32_t i = 0; !r && i < a->count; i++) {
-		if (a->lacked[i / 8] >> i % 8 & 1) {
-			r = send_page(s, a->gfn + i);
-		} else {
-			s->kept_pages++;
-			s->round_done++;
-		}
-	}
-	return r;
-}
-
-static int do_offered_round(struct sender *s)
-{
-	uint64_t deadline = clock_now_ns() + PROTO_SEND_NS;
-	int r = 0;
-
-	while (!r) {
-		r = ask(s);
-		if (!r)
-			r = offer_take(s->config.offer, &s->answer);
-		if (r == -EAGAIN) {
-			r = await_answer(s, deadline);
-		} else if (!r) {
-			r = send_lacked(s);
-			deadline = clock_now_ns() + PROTO_SEND_NS;
-		}
-	}
-	return r == -ENODATA ? 0 : r;
-}
-
-static int do_whole_round(struct sender *s)
-{
-	const struct capture *c = s->config.capture;
-	int r = 0;
-
-	bitmap_for_each (gfn, c->round, c->platform->nr_gfns) {
-		r = send_page(s, gfn);
-		if (r)
-			break;
-	}
-	return r;
-}
-
-static int do_round(struct sender *s)
-{
-	const struct capture *c = s->config.capture;
-	struct letter l = { .kind = LETTER_ROUND_SENT, .session = s->config.session };
-	int r;
-
-	s->round_pages = bitmap_count(c->round, c->platform->nr_gfns);
-	s->round_done = 0;
-	r = s->config.offer && !s->round_before ? do_offered_round(s) : do_whole_round(s);
-	s->round_before = true;
-	if (!r)
-		r = encode_flush(s->encoder);
-	count_encoded(s);
-	if (!r)
-		r = drain_open(s);
-	if (!r)
-		r = transport_flush(s->config.bulk, clock_now_ns() + PROTO_SEND_NS, &s->why);
-	if (!r)
-		mailbox_post(s->config.mailbox, &l);
-	return r;
 }
 
 /* Data counts at the cap, holes and zeroes cost next to nothing. Time that went unused is not
@@ -405,17 +230,17 @@ static int copy_step(struct sender *s)
 	if (err == -ENODATA) {
 		s->copied = true;
 		note_position(s);
-		err = drain_open(s);
+		err = sender_drain(s);
 		s->disks_copied = !err;
 		return err;
 	}
 	if (!err)
-		err = send_record(s, &r, true);
+		err = sender_record(s, &r, true);
 	if (err)
 		return err;
 	charge(s, &r);
 	note_position(s);
-	return drain_open(s);
+	return sender_drain(s);
 }
 
 void sender_position(struct sender *s, struct sender_position *ret)
@@ -458,7 +283,7 @@ static int wait_for_work(struct sender *s)
 		eventfd_read(s->wake_fd, &ignored);
 	if (p[1].revents)
 		mirror_wait_clear(s->config.mirror);
-	return drain_open(s);
+	return sender_drain(s);
 }
 
 static void *run(void *opaque)
@@ -468,15 +293,15 @@ static void *run(void *opaque)
 	struct job job;
 	int r = 0;
 
-	while (!r && !is_stopping(s)) {
+	while (!r && !sender_stops(s)) {
 		if (take_job(s, &job))
-			r = job.slot ? do_epoch(s, job.slot) : do_round(s);
+			r = job.slot ? do_epoch(s, job.slot) : sender_do_round(s);
 		else if (!s->copied && clock_now_ns() >= s->copy_next_ns)
 			r = copy_step(s);
 		else
 			r = wait_for_work(s);
 	}
-	if (r && !is_stopping(s)) {
+	if (r && !sender_stops(s)) {
 		if (!s->why.why.text[0])
 			reason_set(&s->why.why, -r, "sending: %s", strerror(-r));
 		l.why = s->why.why;
