@@ -90,12 +90,13 @@ int region_sets_to_text(const struct region_sets *s, char **ret)
 	return 0;
 }
 
-/* -EPROTO: it is not base64 of zlib of exactly so many bytes. */
+/* -EPROTO: it is not base64 of zlib of exactly so many bytes, and nothing behind them. */
 static int unpack(const char *text, uint8_t *raw, size_t raw_len)
 {
 	size_t len = strlen(text), padding = 0;
 	cleanup_free uint8_t *packed = NULL;
 	uLongf got = raw_len;
+	uLong used;
 	int n;
 
 	if (!len || len % 4 || len > compressBound(raw_len) / 3 * 4 + 8)
@@ -105,8 +106,11 @@ static int unpack(const char *text, uint8_t *raw, size_t raw_len)
 		return -ENOMEM;
 	padding = (size_t)(text[len - 1] == '=') + (size_t)(text[len - 2] == '=');
 	n = EVP_DecodeBlock(packed, (const unsigned char *)text, (int)len);
-	if (n < (int)padding || uncompress(raw, &got, packed, (uLong)n - padding) != Z_OK ||
-	    got != raw_len)
+	if (n < (int)padding)
+		return -EPROTO;
+	used = (uLong)n - padding;
+	if (uncompress2(raw, &got, packed, &used) != Z_OK || got != raw_len ||
+	    used != (uLong)n - padding)
 		return -EPROTO;
 	return 0;
 }
