@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
+# What is kept of the disks between two copies, and who decides what is copied.
+
+OBJECTS_regions := disk-replica/regions disk-replica/region_sets hypervisor/control/region_file \
+	base/bitmap base/cursor base/err base/fault
+OBJECTS_test_regions := $(OBJECTS_regions)
+OBJECTS_test_region_sets := $(OBJECTS_regions)
+LIBS_test_regions := -lcrypto -lz
+LIBS_test_region_sets := $(LIBS_test_regions)
