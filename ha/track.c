@@ -20,6 +20,7 @@ struct track {
 	bool rotated;		    /* and not forgotten yet */
 	uint64_t wanted;	    /* the epoch that must be durable before that */
 	struct track_copied copied; /* of the copy: to be forgotten once durable */
+	uint64_t forgotten;	    /* the `ops` of what was, last */
 };
 
 static void release(struct track *t)
@@ -56,16 +57,17 @@ static int forget(struct track *t, unsigned int disk, uint64_t offset)
 /* Before the first epoch is durable. */
 static int copy_step(struct track *t, const struct track_news *n)
 {
-	int err = 0;
-
 	if (t->copied.ops && n->durable_ops >= t->copied.ops) {
-		err = forget(t, t->copied.disk, t->copied.offset);
-		if (!err)
-			t->copied.ops = 0;
+		int err = forget(t, t->copied.disk, t->copied.offset);
+
+		if (err)
+			return err;
+		t->forgotten = t->copied.ops;
+		t->copied.ops = 0;
 	}
-	if (!t->copied.ops)
+	if (!t->copied.ops && n->copied.ops > t->forgotten)
 		t->copied = n->copied;
-	return err;
+	return 0;
 }
 
 static int epoch_step(struct track *t, const struct track_news *n)
@@ -94,7 +96,7 @@ static bool has_work(const struct track *t)
 
 	if (n->durable_epoch)
 		return !t->rotated || n->durable_epoch >= t->wanted;
-	return t->copied.ops ? n->durable_ops >= t->copied.ops : n->copied.ops > n->durable_ops;
+	return t->copied.ops ? n->durable_ops >= t->copied.ops : n->copied.ops > t->forgotten;
 }
 
 static void *run(void *opaque)

@@ -7,3 +7,7 @@ OBJECTS_test_regions := $(OBJECTS_regions)
 OBJECTS_test_region_sets := $(OBJECTS_regions)
 LIBS_test_regions := -lcrypto -lz
 LIBS_test_region_sets := $(LIBS_test_regions)
+OBJECTS_test_durable := ha/durable base/fault base/err
+LIBS_test_durable := -Wl,--wrap=fdatasync
+OBJECTS_test_track := ha/track base/cursor
+OBJECTS_test_backup_durable := ha/backup_durable base/fault
