@@ -29,6 +29,8 @@ void backup_say_durable(struct engine *e)
 		engine_feed(e, &ev);
 	} else if (durable_progress(b->durable, &done) && b->link && !fault_at("durable.report")) {
 		m.durable = (struct proto_durable){ done.epoch, done.ops };
+		if (fault_at("durable.ahead"))
+			m.durable.epoch += 1000;
 		link_send(b->link, &m);
 	}
 }

@@ -300,7 +300,8 @@ static void letter(struct engine *e, const struct letter *l)
 			link_broke(e, "an acknowledgement of what was not sent, or out of order");
 		break;
 	case LETTER_DURABLE:
-		primary_durable(e, l->epoch, l->value);
+		if (primary_durable(e, l->epoch, l->value))
+			link_broke(e, "an epoch called durable that was not sent");
 		break;
 	case LETTER_ECHO:
 		echoed(e, l);

@@ -89,8 +89,9 @@ void primary_begin_copy(struct engine *e);
 uint64_t primary_copy_tick(struct engine *e, uint64_t now_ns);
 void primary_drop_link(struct engine *e);
 void primary_say_resync(struct engine *e);
-/* What is on stable storage on the backup: who forgets is told. */
-void primary_durable(struct engine *e, uint64_t epoch, uint64_t disk_ops);
+/* What is on stable storage on the backup: who forgets is told. -EPROTO: an epoch that was not
+ * sent. */
+int primary_durable(struct engine *e, uint64_t epoch, uint64_t disk_ops);
 /* Without a link and with the solo right nothing is logged or mirrored: a ring that nobody
  * empties would stop the disk of a VM that may run alone. */
 void primary_go_plain(struct engine *e);

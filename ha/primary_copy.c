@@ -217,13 +217,16 @@ static void tell_track(struct engine *e)
 	p->track = NULL;
 }
 
-void primary_durable(struct engine *e, uint64_t epoch, uint64_t disk_ops)
+int primary_durable(struct engine *e, uint64_t epoch, uint64_t disk_ops)
 {
 	struct primary *p = e->side;
 
+	if (epoch > p->epoch.captured)
+		return -EPROTO;
 	p->durable_epoch = epoch;
 	p->durable_ops = disk_ops;
 	tell_track(e);
+	return 0;
 }
 
 uint64_t primary_copy_tick(struct engine *e, uint64_t now_ns)
