@@ -13,6 +13,8 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	if (argc == 2 && strcmp(argv[1], "serve") == 0)
 		return agent_serve();
+	if (argc == 2 && strcmp(argv[1], "keys") == 0)
+		return agent_keys();
 	if (argc >= 4 && strcmp(argv[1], "call") == 0)
 		return agent_call(argv[2], 0, argv + 3);
 	if (argc >= 4 && strcmp(argv[1], "terminal") == 0)
@@ -21,7 +23,7 @@ int main(int argc, char **argv)
 		return agent_console(argv[2]);
 	if (argc >= 4 && strcmp(argv[1], "forward") == 0)
 		return agent_forward(argv[2], argv + 3);
-	fprintf(stderr, "usage: lab-agent serve | call HOST CMD... | terminal HOST CMD... | "
+	fprintf(stderr, "usage: lab-agent serve | keys | call HOST CMD... | terminal HOST CMD... | "
 			"console SOCKET | forward PORT CMD...\n");
 	return 2;
 }
