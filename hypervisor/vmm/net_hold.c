@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The queue of held frames: a byte ring of records {length, nic, time, frame}, and beside
+ * The queue of held frames: a byte ring of records {length, nic, time, packet}, and beside
  * it a short ring of marks, each an epoch and the position where it ends. Positions only
  * grow; a record may wrap.
  *
@@ -130,10 +130,15 @@ static void copy_out(const struct net_hold *hold, uint64_t pos, void *ret, size_
 	memcpy((uint8_t *)ret + first, hold->data, len - first);
 }
 
-static bool frame_ok(const struct net_hold *hold, unsigned int nic, size_t len)
+static bool nic_ok(const struct net_hold *hold, unsigned int nic)
 {
-	return nic < NET_HOLD_MAX_NICS && hold->nic[nic].present && len >= NET_FRAME_MIN &&
-	       len <= NET_FRAME_MAX;
+	return nic < NET_HOLD_MAX_NICS && hold->nic[nic].present;
+}
+
+static bool packet_ok(const struct net_hold *hold, unsigned int nic, size_t len)
+{
+	return nic_ok(hold, nic) && len >= hold->nic[nic].header_bytes + NET_FRAME_MIN &&
+	       len <= hold->nic[nic].header_bytes + NET_FRAME_MAX;
 }
 
 /* --- in ------------------------------------------------------------------------------- */
@@ -148,7 +153,7 @@ static void tell_output(struct net_hold *hold, uint64_t before)
 	hold->near_told |= near;
 }
 
-static int put_locked(struct net_hold *hold, unsigned int nic, const void *frame, size_t len)
+static int put_locked(struct net_hold *hold, unsigned int nic, const void *packet, size_t len)
 {
 	struct record record = { .len = (uint32_t)len, .nic = nic, .held_ns = clock_now_ns() };
 	uint64_t before = hold->head;
@@ -159,21 +164,21 @@ static int put_locked(struct net_hold *hold, unsigned int nic, const void *frame
 		return -ENOBUFS;
 	}
 	copy_in(hold, hold->head, &record, sizeof(record));
-	copy_in(hold, hold->head + sizeof(record), frame, len);
+	copy_in(hold, hold->head + sizeof(record), packet, len);
 	hold->head += sizeof(record) + len;
 	hold->frames++;
 	tell_output(hold, before);
 	return 0;
 }
 
-int net_hold_put(struct net_hold *hold, unsigned int nic, const void *frame, size_t len)
+int net_hold_put(struct net_hold *hold, unsigned int nic, const void *packet, size_t len)
 {
 	int err;
 
-	if (!frame_ok(hold, nic, len))
+	if (!packet_ok(hold, nic, len))
 		return -EMSGSIZE;
 	pthread_mutex_lock(&hold->lock);
-	err = hold->on ? put_locked(hold, nic, frame, len) : -ENOTCONN;
+	err = hold->on ? put_locked(hold, nic, packet, len) : -ENOTCONN;
 	pthread_mutex_unlock(&hold->lock);
 	return err;
 }
@@ -181,14 +186,9 @@ int net_hold_put(struct net_hold *hold, unsigned int nic, const void *frame, siz
 /* --- out, under `out` ----------------------------------------------------------------- */
 
 /* A frame that the tap does not take is lost, as on a wire. */
-static void emit(struct net_hold *hold, const struct nic *nic, const struct iovec frame[2])
+static void emit(struct net_hold *hold, const struct nic *nic, const struct iovec packet[2])
 {
-	struct iovec piece[3] = {
-		{ .iov_base = (void *)(uintptr_t)zero_header, .iov_len = nic->header_bytes },
-		frame[0],
-		frame[1],
-	};
-	ssize_t n = writev(nic->fd, piece, frame[1].iov_len ? 3 : 2);
+	ssize_t n = writev(nic->fd, packet, packet[1].iov_len ? 2 : 1);
 
 	if (n < 0) {
 		pthread_mutex_lock(&hold->lock);
@@ -197,15 +197,15 @@ static void emit(struct net_hold *hold, const struct nic *nic, const struct iove
 	}
 }
 
-static void read_record(const struct net_hold *hold, struct record *ret, struct iovec frame[2])
+static void read_record(const struct net_hold *hold, struct record *ret, struct iovec packet[2])
 {
 	uint64_t pos = hold->tail + sizeof(*ret);
 	size_t at = (size_t)(pos % hold->size), first;
 
 	copy_out(hold, hold->tail, ret, sizeof(*ret));
 	first = MIN((size_t)ret->len, (size_t)hold->size - at);
-	frame[0] = (struct iovec){ .iov_base = hold->data + at, .iov_len = first };
-	frame[1] = (struct iovec){ .iov_base = hold->data, .iov_len = ret->len - first };
+	packet[0] = (struct iovec){ .iov_base = hold->data + at, .iov_len = first };
+	packet[1] = (struct iovec){ .iov_base = hold->data, .iov_len = ret->len - first };
 }
 
 /* Room has been made: whoever waits is told. */
@@ -235,16 +235,16 @@ static int emit_until(struct net_hold *hold, uint64_t end, uint64_t not_after_ns
 {
 	while (hold->tail < end) {
 		struct record record;
-		struct iovec frame[2];
+		struct iovec packet[2];
 
-		read_record(hold, &record, frame);
+		read_record(hold, &record, packet);
 		/* P3: the last look at the clock before the frame is out of our hands. */
 		if (not_after_ns && clock_now_ns() > not_after_ns)
 			return -ETIME;
-		emit(hold, &hold->nic[record.nic], frame);
+		emit(hold, &hold->nic[record.nic], packet);
 		remove_record(hold, &record);
 		(*frames)++;
-		*bytes += record.len;
+		*bytes += record.len - hold->nic[record.nic].header_bytes;
 	}
 	return 0;
 }
@@ -290,15 +290,15 @@ int net_hold_release(struct net_hold *hold, uint64_t epoch, uint64_t not_after_n
 	return err;
 }
 
-int net_hold_send(struct net_hold *hold, unsigned int nic, const void *frame, size_t len)
+int net_hold_send(struct net_hold *hold, unsigned int nic, const void *packet, size_t len)
 {
-	struct iovec piece[2] = { { .iov_base = (void *)(uintptr_t)frame, .iov_len = len } };
+	struct iovec whole[2] = { { .iov_base = (void *)(uintptr_t)packet, .iov_len = len } };
 	int err;
 
 	pthread_mutex_lock(&hold->out);
-	err = net_hold_put(hold, nic, frame, len);
+	err = net_hold_put(hold, nic, packet, len);
 	if (err == -ENOTCONN) {
-		emit(hold, &hold->nic[nic], piece);
+		emit(hold, &hold->nic[nic], whole);
 		err = 0;
 	}
 	pthread_mutex_unlock(&hold->out);
@@ -307,14 +307,18 @@ int net_hold_send(struct net_hold *hold, unsigned int nic, const void *frame, si
 
 int net_hold_inject(struct net_hold *hold, unsigned int nic, const void *frame, size_t len)
 {
-	struct iovec piece[2] = { { .iov_base = (void *)(uintptr_t)frame, .iov_len = len } };
+	struct iovec packet[2] = {
+		{ .iov_base = (void *)(uintptr_t)zero_header },
+		{ .iov_base = (void *)(uintptr_t)frame, .iov_len = len },
+	};
 
-	if (nic >= NET_HOLD_MAX_NICS || !hold->nic[nic].present)
+	if (!nic_ok(hold, nic))
 		return -ENODEV;
-	if (!frame_ok(hold, nic, len))
+	packet[0].iov_len = hold->nic[nic].header_bytes;
+	if (!packet_ok(hold, nic, packet[0].iov_len + len))
 		return -EMSGSIZE;
 	pthread_mutex_lock(&hold->out);
-	emit(hold, &hold->nic[nic], piece);
+	emit(hold, &hold->nic[nic], packet);
 	pthread_mutex_unlock(&hold->out);
 	return 0;
 }

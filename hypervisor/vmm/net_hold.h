@@ -39,9 +39,10 @@ int net_hold_open(struct net_hold **ret);
 void net_hold_close(struct net_hold *hold);
 
 /*
- * A NIC's way out: frames of `nic` are written to `fd` behind `header_bytes` zero bytes
- * (the tap's virtio-net header; at most 16). `room_fd`, an eventfd, is raised when there
- * is room again after -ENOBUFS. Both stay the caller's and must outlive the queue's use.
+ * A NIC's way out: packets of `nic` are written to `fd`, each a header of `header_bytes`
+ * (the tap's virtio-net header; at most 16) and a frame. `room_fd`, an eventfd, is raised
+ * when there is room again after -ENOBUFS. Both stay the caller's and must outlive the
+ * queue's use.
  */
 int net_hold_add_nic(struct net_hold *hold, unsigned int nic, int fd, int room_fd,
 		     size_t header_bytes);
@@ -58,7 +59,7 @@ int net_hold_release(struct net_hold *hold, uint64_t epoch, uint64_t not_after_n
 		     uint64_t *ret_frames, uint64_t *ret_bytes);
 /* Drops everything that is held; returns the number of frames. */
 uint64_t net_hold_drop(struct net_hold *hold);
-/* Emits a frame past the queue. -ENODEV: no such NIC; -EMSGSIZE: not a frame's length. */
+/* Emits a frame past the queue, behind a header of zeros. -ENODEV: no such NIC; -EMSGSIZE: not a frame's length. */
 int net_hold_inject(struct net_hold *hold, unsigned int nic, const void *frame, size_t len);
 
 struct net_hold_stats {
@@ -68,10 +69,10 @@ struct net_hold_stats {
 };
 void net_hold_stats(struct net_hold *hold, struct net_hold_stats *ret);
 
-/* The device's side. put: 0 held; -ENOBUFS full (room_fd will tell); -ENOTCONN holding is off,
+/* The device's side: a packet with its header. put: 0 held; -ENOBUFS full (room_fd will tell); -ENOTCONN holding is off,
  * so the caller leaves the gate and calls net_hold_send(), which emits at once, or holds
  * after all when holding began in between, or -ENOBUFS. */
-int net_hold_put(struct net_hold *hold, unsigned int nic, const void *frame, size_t len);
-int net_hold_send(struct net_hold *hold, unsigned int nic, const void *frame, size_t len);
+int net_hold_put(struct net_hold *hold, unsigned int nic, const void *packet, size_t len);
+int net_hold_send(struct net_hold *hold, unsigned int nic, const void *packet, size_t len);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Taps by the tun driver's ioctls (Documentation/networking/tuntap.rst in Linux). No offload
- * is switched on, so every frame is whole and has its checksum, and the virtio-net header
- * in front of it is all zero.
+ * Taps by the tun driver's ioctls (Documentation/networking/tuntap.rst in Linux). A new tap
+ * has no offload switched on: every frame is whole and has its checksum, and the virtio-net
+ * header in front of it is all zero.
  */
 #include "hypervisor/vmm/net_tap.h"
 
@@ -35,6 +35,12 @@ int net_tap_listen(int fd)
 	struct sock_fprog unused = { 0 };
 
 	return ioctl(fd, TUNDETACHFILTER, &unused) < 0 ? -errno : 0;
+}
+
+void net_tap_offload(int fd, unsigned int flags)
+{
+	/* A tap that refuses goes on giving whole frames, which every driver takes. */
+	(void)!ioctl(fd, TUNSETOFFLOAD, flags);
 }
 
 static int tap_create(const char *name, int *ret_fd)

@@ -18,5 +18,8 @@
 int net_tap_open(const char *name, const char *bridge, int *ret_fd, struct reason *why);
 /* Frames for the guest are queued from here on. Needs no privilege. */
 int net_tap_listen(int fd);
+/* From here on frames may have left undone what `flags` (TUN_F_*) allow, at first nothing; what
+ * is queued already may be otherwise. Needs no privilege. */
+void net_tap_offload(int fd, unsigned int flags);
 
 #endif

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * virtio-net. Queue 0 receives, queue 1 transmits (virtio 1.2, 5.1.2); each packet carries
- * a 12-byte header (5.1.6), all zero but for num_buffers, for no offload is offered.
+ * virtio-net. Queue 0 receives, queue 1 transmits (virtio 1.2, 5.1.2); each packet is a
+ * 12-byte header (5.1.6) and a frame. net_offload.h judges the header in both directions, and
+ * the tap's header is the same, so a packet of many segments stays one on its way.
  *
- * Transmit: the frame is copied out of the guest, given to the hold queue and completed,
+ * Transmit: the packet is copied out of the guest, given to the hold queue and completed,
  * all in one passage of the gate: the guest sees it sent in the epoch to which the queue
  * counts it (P1). With holding off it is emitted outside the gate instead. When the queue
  * is full the frame stays with the guest and the worker waits for room_fd.
  *
  * Receive: a frame is read from the tap outside the gate into `rx_frame`, and stays there
- * until the guest has a buffer. What is there at a takeover is lost, as on a wire.
+ * until the guest has the buffers. What is there at a takeover is lost, as on a wire.
  *
  * Threads: the worker; vCPUs see only the configuration, which is fixed.
  */
@@ -24,6 +25,7 @@
 #include "hypervisor/control/control.h"
 #include "hypervisor/vmm/net_addresses.h"
 #include "hypervisor/vmm/net_hold.h"
+#include "hypervisor/vmm/net_offload.h"
 #include "hypervisor/vmm/net_tap.h"
 #include "hypervisor/vmm/state.h"
 #include "hypervisor/vmm/virtio_pci.h"
@@ -36,8 +38,10 @@
 #define SOURCE_ROOM 1u
 
 #define HEADER_BYTES NET_TAP_HEADER_BYTES
-/* Frames in one passage of the gate: a pause waits for no more copying than this. */
+/* Frames in one passage of the gate, and the bytes after which no other begins: a pause waits
+ * for no more copying than this. */
 #define GATE_FRAMES 8u
+#define GATE_BYTES  (64u << 10)
 
 #define VIRTIO_NET_F_MAC     (UINT64_C(1) << 5)
 #define VIRTIO_NET_F_STATUS  (UINT64_C(1) << 16)
@@ -54,10 +58,12 @@ struct virtio_net {
 	struct net_addresses addresses; /* v.lock */
 
 	/* The worker's own. */
-	size_t rx_len; /* bytes in rx_frame, 0: none waits */
-	uint8_t rx_frame[HEADER_BYTES + NET_FRAME_MAX];
-	size_t tx_len; /* bytes in tx_frame: completed, and not yet on its way; 0: none */
-	uint8_t tx_frame[NET_FRAME_MAX];
+	unsigned int tap_offload; /* what the tap was told */
+	size_t rx_len;		  /* bytes in rx_packet, 0: none waits */
+	uint8_t rx_packet[HEADER_BYTES + NET_FRAME_MAX];
+	struct virtqueue_done rx_done[VIRTQUEUE_MAX];
+	size_t tx_len; /* bytes in tx_packet: completed, and not yet on its way; 0: none */
+	uint8_t tx_packet[HEADER_BYTES + NET_FRAME_MAX];
 	struct virtqueue_chain chain;
 };
 
@@ -71,7 +77,7 @@ static struct virtio_net *from_virtio(struct virtio_device *v)
 /* The first two ask for more. */
 enum tx_result { TX_HELD, TX_DIRECT, TX_NONE, TX_FULL };
 
-/* Inside. A frame of an impossible length is completed and goes nowhere. */
+/* Inside. A frame of an impossible length or header is completed and goes nowhere. */
 static enum tx_result take_frame(struct virtio_net *n)
 {
 	struct virtqueue *vq = &n->v.queue[TX];
@@ -84,21 +90,25 @@ static enum tx_result take_frame(struct virtio_net *n)
 		virtio_break(&n->v);
 		return TX_NONE;
 	}
-	len = (size_t)n->chain.out_bytes - HEADER_BYTES;
-	if (len < NET_FRAME_MIN || len > NET_FRAME_MAX) {
+	len = (size_t)n->chain.out_bytes;
+	if (len < HEADER_BYTES + NET_FRAME_MIN || len > sizeof(n->tx_packet)) {
 		virtio_push(&n->v, TX, n->chain.head, 0);
 		return TX_HELD;
 	}
-	if (virtqueue_read(vq, &n->chain, HEADER_BYTES, n->tx_frame, len)) {
+	if (virtqueue_read(vq, &n->chain, 0, n->tx_packet, len)) {
 		virtio_break(&n->v);
 		return TX_NONE;
 	}
-	err = net_hold_put(n->v.vm->net_hold, n->index, n->tx_frame, len);
+	if (!net_offload_out(n->v.accepted, n->tx_packet, len - HEADER_BYTES)) {
+		virtio_push(&n->v, TX, n->chain.head, 0);
+		return TX_HELD;
+	}
+	err = net_hold_put(n->v.vm->net_hold, n->index, n->tx_packet, len);
 	if (err == -ENOBUFS) {
 		virtqueue_unpop(vq);
 		return TX_FULL;
 	}
-	net_addresses_learn(&n->addresses, n->mac, n->tx_frame, len);
+	net_addresses_learn(&n->addresses, n->mac, n->tx_packet + HEADER_BYTES, len - HEADER_BYTES);
 	virtio_push(&n->v, TX, n->chain.head, 0);
 	if (err == -ENOTCONN)
 		n->tx_len = len;
@@ -109,7 +119,7 @@ static enum tx_result take_frame(struct virtio_net *n)
 static bool send_direct(struct virtio_net *n)
 {
 	if (n->tx_len &&
-	    net_hold_send(n->v.vm->net_hold, n->index, n->tx_frame, n->tx_len) == -ENOBUFS)
+	    net_hold_send(n->v.vm->net_hold, n->index, n->tx_packet, n->tx_len) == -ENOBUFS)
 		return false;
 	n->tx_len = 0;
 	return true;
@@ -119,9 +129,11 @@ static bool send_direct(struct virtio_net *n)
 static enum tx_result take_frames(struct virtio_net *n)
 {
 	enum tx_result result = TX_HELD;
+	uint64_t bytes = 0;
 
-	for (unsigned int i = 0; i < GATE_FRAMES && result == TX_HELD; i++) {
+	for (unsigned int i = 0; i < GATE_FRAMES && bytes < GATE_BYTES && result == TX_HELD; i++) {
 		result = take_frame(n);
+		bytes += n->chain.out_bytes;
 		if (result == TX_NONE && virtio_arm(&n->v, TX))
 			result = TX_HELD;
 	}
@@ -153,42 +165,94 @@ static unsigned int transmit(struct virtio_net *n)
 
 /* --- receive -------------------------------------------------------------------------- */
 
+/* The tap leaves to the guest what the driver that runs has agreed to, and else nothing. What
+ * is no tap gives plain frames anyway. */
+static void follow_features(struct virtio_net *n)
+{
+	unsigned int flags;
+
+	pthread_mutex_lock(&n->v.lock);
+	flags = virtio_ready(&n->v, RX) ? net_offload_tap(n->v.accepted) : 0;
+	pthread_mutex_unlock(&n->v.lock);
+	if (flags != n->tap_offload)
+		net_tap_offload(n->tap_fd, flags);
+	n->tap_offload = flags;
+}
+
 static void read_tap(struct virtio_net *n)
 {
-	ssize_t len = read(n->tap_fd, n->rx_frame, sizeof(n->rx_frame));
+	ssize_t len = read(n->tap_fd, n->rx_packet, sizeof(n->rx_packet));
 
 	n->rx_len = len > (ssize_t)HEADER_BYTES ? (size_t)len : 0;
 }
 
+/* Inside. The next buffer, looked for once more after asking to be told of it. */
+static bool take_buffer(struct virtio_net *n)
+{
+	return virtio_pop(&n->v, RX, &n->chain) ||
+	       (virtio_arm(&n->v, RX) && virtio_pop(&n->v, RX, &n->chain));
+}
+
+/* Inside. Writes the packet into one buffer, or over several. Returns their number; 0: they
+ * do not suffice yet; -EMSGSIZE: they never will. Then all are the guest's again. */
+static int fill_buffers(struct virtio_net *n)
+{
+	bool several = n->v.accepted & NET_OFFLOAD_MRG_RXBUF;
+	struct virtqueue *vq = &n->v.queue[RX];
+	size_t at = 0, len;
+	uint16_t nr = 0;
+	int err = 0;
+
+	while (at < n->rx_len && !err) {
+		if (nr == vq->size) {
+			err = -EMSGSIZE;
+			break;
+		}
+		if (!take_buffer(n))
+			break;
+		nr++;
+		len = MIN(n->rx_len - at, (size_t)n->chain.in_bytes);
+		if (len < (several ? HEADER_BYTES : n->rx_len) && !at)
+			err = -EMSGSIZE;
+		else if (virtqueue_write(vq, &n->chain, 0, n->rx_packet + at, len))
+			err = -EFAULT;
+		n->rx_done[nr - 1] = (struct virtqueue_done){ n->chain.head, (uint32_t)len };
+		at += len;
+	}
+	if (at == n->rx_len && !err)
+		return nr;
+	while (nr--)
+		virtqueue_unpop(vq);
+	return err;
+}
+
+/* Inside. The first of several buffers tells their number (5.1.6.4). */
+static int tell_buffers(struct virtio_net *n, uint16_t nr)
+{
+	struct virtqueue *vq = &n->v.queue[RX];
+
+	net_offload_set_buffers(n->rx_packet, nr);
+	if (virtqueue_walk(vq, n->rx_done[0].head, &n->chain))
+		return -EFAULT;
+	return virtqueue_write(vq, &n->chain, 0, n->rx_packet, HEADER_BYTES);
+}
+
 /* Inside. False: the guest has no buffer. A buffer that is too small costs the frame, and so
- * does a guest that does not listen. */
+ * does a guest that does not listen, or not to such frames. */
 static bool deliver(struct virtio_net *n)
 {
-	struct cursor header = cursor_over(n->rx_frame, HEADER_BYTES);
+	int nr = -EMSGSIZE;
 
-	if (!virtio_ready(&n->v, RX)) {
-		n->rx_len = 0;
-		return true;
-	}
-	if (!virtio_pop(&n->v, RX, &n->chain)) {
-		if (!virtio_arm(&n->v, RX))
-			return false;
-		if (!virtio_pop(&n->v, RX, &n->chain))
-			return false;
-	}
-	if (n->chain.in_bytes < n->rx_len) {
-		virtqueue_unpop(&n->v.queue[RX]);
-		n->rx_len = 0;
-		return true;
-	}
-	memset(n->rx_frame, 0, HEADER_BYTES);
-	(void)cursor_put_room(&header, HEADER_BYTES - 2);
-	cursor_put_u16(&header, 1); /* num_buffers, 5.1.6.4 */
-	if (virtqueue_write(&n->v.queue[RX], &n->chain, 0, n->rx_frame, n->rx_len)) {
+	if (virtio_ready(&n->v, RX) && net_offload_in(n->v.accepted, n->rx_packet))
+		nr = fill_buffers(n);
+	if (nr == 0)
+		return false;
+	if (nr == -EFAULT || (nr > 1 && tell_buffers(n, (uint16_t)nr))) {
 		virtio_break(&n->v);
 		return false;
 	}
-	virtio_push(&n->v, RX, n->chain.head, (uint32_t)n->rx_len);
+	if (nr > 0)
+		virtio_push_all(&n->v, RX, n->rx_done, (uint16_t)nr);
 	n->rx_len = 0;
 	return true;
 }
@@ -225,6 +289,7 @@ static unsigned int work(struct virtio_device *v, unsigned int ready)
 
 	if (ready & VIRTIO_READY_SOURCE(SOURCE_ROOM))
 		eventfd_read(n->room_fd, &count);
+	follow_features(n);
 	if (ready & (VIRTIO_READY_QUEUE(TX) | VIRTIO_READY_SOURCE(SOURCE_ROOM)))
 		again = transmit(n);
 	if (ready & (VIRTIO_READY_QUEUE(RX) | VIRTIO_READY_SOURCE(SOURCE_TAP)))
@@ -279,7 +344,7 @@ int virtio_net_create_over(struct vm *vm, unsigned int index, int fd, struct rea
 		.instance = (uint16_t)index,
 		.class_revision = PCI_CLASS_ETHERNET,
 		.nr_queues = 2,
-		.features = VIRTIO_NET_F_MAC | VIRTIO_NET_F_STATUS,
+		.features = VIRTIO_NET_F_MAC | VIRTIO_NET_F_STATUS | NET_OFFLOAD_FEATURES,
 	};
 	cleanup_close int tap_fd = fd;
 	cleanup_close int room_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * virtio-net over a tap (virtio 1.2, 5.1): one queue pair, no offloads.
+ * virtio-net over a tap (virtio 1.2, 5.1): one queue pair; checksums and TCP segmentation are left
+ * to the tap and whatever lies behind it (net_offload.h).
  *
  * The guest's frames go through net_hold.h (P1). The addresses that it is seen to own are
  * learned on the way out and saved, so that a takeover can announce them.

@@ -94,10 +94,16 @@ bool virtio_arm(struct virtio_device *v, unsigned int q)
 	return err > 0;
 }
 
+void virtio_push_all(struct virtio_device *v, unsigned int q, const struct virtqueue_done *done,
+		     uint16_t n)
+{
+	if (virtio_ready(v, q) && virtqueue_push(&v->queue[q], done, n))
+		virtio_break(v);
+}
+
 void virtio_push(struct virtio_device *v, unsigned int q, uint16_t head, uint32_t len)
 {
-	if (virtio_ready(v, q) && virtqueue_push(&v->queue[q], head, len))
-		virtio_break(v);
+	virtio_push_all(v, q, &(struct virtqueue_done){ head, len }, 1);
 }
 
 void virtio_signal(struct virtio_device *v, unsigned int q)

@@ -162,6 +162,8 @@ bool virtio_ready(const struct virtio_device *v, unsigned int q);
 bool virtio_pop(struct virtio_device *v, unsigned int q, struct virtqueue_chain *ret);
 bool virtio_arm(struct virtio_device *v, unsigned int q);
 void virtio_push(struct virtio_device *v, unsigned int q, uint16_t head, uint32_t len);
+void virtio_push_all(struct virtio_device *v, unsigned int q, const struct virtqueue_done *done,
+		     uint16_t n);
 /* Interrupts the driver if it wants to hear of what was pushed. */
 void virtio_signal(struct virtio_device *v, unsigned int q);
 /* DEVICE_NEEDS_RESET, and the driver is told. */

@@ -186,23 +186,29 @@ int virtqueue_arm(struct virtqueue *vq)
 	return err ? err : waiting > 0;
 }
 
-int virtqueue_push(struct virtqueue *vq, uint16_t head, uint32_t len)
+static int write_done(struct virtqueue *vq, uint16_t at, const struct virtqueue_done *done)
 {
 	uint8_t raw[8] = { 0 };
 	struct cursor c = cursor_over(raw, sizeof(raw));
-	int err;
 
-	cursor_put_u32(&c, head);
-	cursor_put_u32(&c, len);
-	err = guest_write(vq->mem, vq->used + 4 + 8u * (vq->next_used & (vq->size - 1u)), raw,
-			  sizeof(raw));
+	cursor_put_u32(&c, done->head);
+	cursor_put_u32(&c, done->len);
+	return guest_write(vq->mem, vq->used + 4 + 8u * (at & (vq->size - 1u)), raw, sizeof(raw));
+}
+
+int virtqueue_push(struct virtqueue *vq, const struct virtqueue_done *done, uint16_t n)
+{
+	int err = 0;
+
+	for (uint16_t i = 0; i < n && !err; i++)
+		err = write_done(vq, (uint16_t)(vq->next_used + i), done + i);
 	if (err)
 		return err;
-	/* The driver must not see the index before the entry, nor the entry before the data. */
+	/* The driver must not see the index before the entries, nor an entry before the data. */
 	__atomic_thread_fence(__ATOMIC_RELEASE);
-	err = write_u16(vq, vq->used + 2, (uint16_t)(vq->next_used + 1));
+	err = write_u16(vq, vq->used + 2, (uint16_t)(vq->next_used + n));
 	if (!err)
-		vq->next_used++;
+		vq->next_used = (uint16_t)(vq->next_used + n);
 	return err;
 }
 

@@ -64,8 +64,14 @@ int virtqueue_walk(const struct virtqueue *vq, uint16_t head, struct virtqueue_c
 /* Asks for a notification at the next request. 1: there is one already; 0; -EFAULT. */
 int virtqueue_arm(struct virtqueue *vq);
 
-/* Completes a request of which `len` bytes were written. 0 or -EFAULT. */
-int virtqueue_push(struct virtqueue *vq, uint16_t head, uint32_t len);
+/* A request that is done, and how many bytes of it were written. */
+struct virtqueue_done {
+	uint16_t head;
+	uint32_t len;
+};
+
+/* Completes `n` requests, at most the queue's size, at one instant for the driver. 0 or -EFAULT. */
+int virtqueue_push(struct virtqueue *vq, const struct virtqueue_done *done, uint16_t n);
 /* Whether the driver wants an interrupt for what was pushed since the last call. */
 bool virtqueue_should_signal(struct virtqueue *vq);
 

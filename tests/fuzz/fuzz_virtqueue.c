@@ -12,6 +12,7 @@
 
 #include "hypervisor/vmm/virtio_blk.h"
 #include "hypervisor/vmm/virtio_console.h"
+#include "hypervisor/vmm/net_tap.h"
 #include "hypervisor/vmm/virtio_net.h"
 #include "hypervisor/vmm/virtio_rng.h"
 #include "tests/lib/virtio_guest.h"
@@ -201,6 +202,7 @@ static void one_step(struct cursor *c)
 		drain_wire();
 		break;
 	case STEP_FRAME:
+		cursor_get_bytes(c, frame, NET_TAP_HEADER_BYTES);
 		(void)!send(wire, frame, cursor_get_u8(c), 0);
 		break;
 	case STEP_SAVE_AND_LOAD:

@@ -6,6 +6,7 @@
 OBJECTS_test_virtqueue := hypervisor/vmm/virtqueue hypervisor/vmm/memory hypervisor/vmm/state \
 	base/cursor base/fault
 OBJECTS_test_net_addresses := hypervisor/vmm/net_addresses hypervisor/vmm/state base/cursor
+OBJECTS_test_net_offload := hypervisor/vmm/net_offload base/cursor
 OBJECTS_test_net_hold := hypervisor/vmm/net_hold base/hist base/cursor
 OBJECTS_test_disk_mirror := hypervisor/vmm/disk_mirror base/ring base/cursor
 OBJECTS_test_disk_track := hypervisor/vmm/disk_track hypervisor/control/region_file base/bitmap \

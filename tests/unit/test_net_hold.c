@@ -69,23 +69,26 @@ static void hold_on(struct fixture *f, uint64_t limit)
 
 static int put(struct fixture *f, unsigned int nic, unsigned int number, size_t len)
 {
-	static uint8_t frame[NET_FRAME_MAX];
+	static uint8_t packet[HEADER + NET_FRAME_MAX];
 
-	memset(frame, (int)number, len);
-	return net_hold_put(f->hold, nic, frame, len);
+	/* Each has a header of its own, which travels with it. */
+	memset(packet, (int)number + 1, HEADER);
+	memset(packet + HEADER, (int)number, len);
+	return net_hold_put(f->hold, nic, packet, HEADER + len);
 }
 
 /* The number in the next frame that came out of this NIC, or -1. */
 static int received(struct fixture *f, unsigned int nic, size_t len)
 {
 	static uint8_t frame[HEADER + NET_FRAME_MAX];
-	static const uint8_t zeros[HEADER];
+	uint8_t header[HEADER];
 	ssize_t n = recv(f->wire[nic][1], frame, sizeof(frame), 0);
 
 	if (n < 0)
 		return -1;
 	assert_int_equal(n, HEADER + len);
-	assert_memory_equal(frame, zeros, HEADER);
+	memset(header, frame[HEADER] + 1, HEADER);
+	assert_memory_equal(frame, header, HEADER);
 	assert_int_equal(frame[HEADER], frame[HEADER + len - 1]);
 	return frame[HEADER];
 }
@@ -109,15 +112,16 @@ static bool raised(int fd)
 static void test_off(void **state)
 {
 	struct fixture *f = *state;
-	uint8_t frame[60] = { 9 };
+	uint8_t packet[HEADER + 60];
 
-	assert_int_equal(net_hold_put(f->hold, 0, frame, 60), -ENOTCONN);
-	memset(frame, 9, sizeof(frame));
-	assert_int_equal(net_hold_send(f->hold, 0, frame, 60), 0);
+	memset(packet, 9, sizeof(packet));
+	memset(packet, 10, HEADER);
+	assert_int_equal(net_hold_put(f->hold, 0, packet, sizeof(packet)), -ENOTCONN);
+	assert_int_equal(net_hold_send(f->hold, 0, packet, sizeof(packet)), 0);
 	assert_int_equal(received(f, 0, 60), 9);
-	assert_int_equal(net_hold_put(f->hold, 0, frame, 13), -EMSGSIZE);
-	assert_int_equal(net_hold_put(f->hold, 2, frame, 60), -EMSGSIZE);
-	assert_int_equal(net_hold_inject(f->hold, 2, frame, 60), -ENODEV);
+	assert_int_equal(net_hold_put(f->hold, 0, packet, HEADER + 13), -EMSGSIZE);
+	assert_int_equal(net_hold_put(f->hold, 2, packet, sizeof(packet)), -EMSGSIZE);
+	assert_int_equal(net_hold_inject(f->hold, 2, packet, 60), -ENODEV);
 	assert_int_equal(net_hold_mark(f->hold, 1), -EINVAL);
 }
 
@@ -268,15 +272,16 @@ static void test_drop(void **state)
 static void test_turned_off(void **state)
 {
 	struct fixture *f = *state;
-	uint8_t frame[60];
+	uint8_t packet[HEADER + 60];
 
 	hold_on(f, LIMIT);
 	assert_int_equal(put(f, 0, 1, 60), 0);
 	assert_int_equal(net_hold_mark(f->hold, 1), 0);
 	assert_int_equal(put(f, 0, 2, 60), 0);
 	assert_int_equal(net_hold_set(f->hold, false, 0, NULL), 0);
-	memset(frame, 3, sizeof(frame));
-	assert_int_equal(net_hold_send(f->hold, 0, frame, 60), 0);
+	memset(packet, 3, sizeof(packet));
+	memset(packet, 4, HEADER);
+	assert_int_equal(net_hold_send(f->hold, 0, packet, sizeof(packet)), 0);
 	for (int i = 1; i <= 3; i++)
 		assert_int_equal(received(f, 0, 60), i);
 }

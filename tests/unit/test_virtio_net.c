@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hypervisor/vmm/virtio_net.h: frames both ways, the hold queue in between (P1), a guest
- * without buffers, and the learned addresses. A datagram socket stands for the tap.
+ * hypervisor/vmm/virtio_net.h: frames both ways, the hold queue in between (P1), packets of
+ * many segments, a guest without buffers, and the learned addresses. A datagram socket stands for
+ * the tap.
  */
 #include "tests/lib/test.h"
 
@@ -9,6 +10,7 @@
 #include <sys/socket.h>
 
 #include "hypervisor/vmm/net_addresses.h"
+#include "hypervisor/vmm/net_offload.h"
 #include "hypervisor/vmm/virtio_net.h"
 #include "tests/lib/virtio_guest.h"
 
@@ -158,14 +160,14 @@ static void test_full(void **state)
 {
 	struct fixture *f = *state;
 	uint64_t frames, bytes;
-	uint8_t big[60000] = { 0xee };
+	uint8_t big[60000] = { [HEADER] = 0xee };
 	struct net_hold_stats stats;
 	int event;
 
 	assert_int_equal(net_hold_set(f->vm->net_hold, true, NET_HOLD_MIN_BYTES, &event), 0);
 	while (net_hold_put(f->vm->net_hold, 0, big, sizeof(big)) == 0)
 		continue;
-	while (net_hold_put(f->vm->net_hold, 0, big, 60) == 0)
+	while (net_hold_put(f->vm->net_hold, 0, big, HEADER + 60) == 0)
 		continue;
 	send_frame(f, 5, 60);
 	do {
@@ -186,7 +188,8 @@ static void from_wire(struct fixture *f, unsigned int number, size_t len)
 {
 	uint8_t frame[HEADER + 2048];
 
-	memset(frame, (int)number, sizeof(frame));
+	memset(frame, 0, HEADER);
+	memset(frame + HEADER, (int)number, len);
 	assert_int_equal(send(f->wire, frame, HEADER + len, 0), HEADER + len);
 }
 
@@ -238,6 +241,138 @@ static void test_receive_late(void **state)
 	from_wire(f, 9, 60);
 	post_buffer(f, 4, 100);
 	assert_received(f, 4, 9, 60);
+}
+
+#define LARGE 9000u /* of segments of 1448 bytes */
+
+static const uint8_t tcp4[HEADER] = { 1, 1, 66, 0, 1448 & 0xff, 1448 >> 8, 34, 0, 16, 0, 0, 0 };
+
+/* A packet of many segments leaves as it is, with the guest's header, once it is released. */
+static void test_large_out(void **state)
+{
+	const struct guest_segment segment[2] = { { HEAD, HEADER, false },
+						  { FRAME, LARGE, false } };
+	struct fixture *f = *state;
+	uint8_t header[HEADER], got[HEADER + LARGE];
+	uint64_t frames, bytes;
+	int event;
+
+	guest_setup(&f->d, NET_OFFLOAD_CSUM | NET_OFFLOAD_HOST_TSO4);
+	assert_int_equal(net_hold_set(f->vm->net_hold, true, NET_HOLD_MIN_BYTES, &event), 0);
+	memcpy(header, tcp4, HEADER);
+	header[0] |= 2;	   /* has no meaning on the way out */
+	header[10] = 0xff; /* nor has this */
+	assert_int_equal(guest_write(&f->vm->memory, HEAD, header, HEADER), 0);
+	guest_post(&f->d, TX, segment, 2);
+	assert_true(guest_wait(&f->d, TX, NULL) >= 0);
+	assert_int_equal(on_wire(f, false), -1);
+	assert_int_equal(net_hold_mark(f->vm->net_hold, 1), 0);
+	assert_int_equal(net_hold_release(f->vm->net_hold, 1, 0, &frames, &bytes), 0);
+	assert_int_equal(frames, 1);
+	assert_int_equal(bytes, LARGE);
+	assert_int_equal(recv(f->wire, got, sizeof(got), 0), HEADER + LARGE);
+	assert_memory_equal(got, tcp4, HEADER);
+	close(event);
+}
+
+/* What was not negotiated goes nowhere, and harms nothing. */
+static void test_large_refused(void **state)
+{
+	const struct guest_segment segment[2] = { { HEAD, HEADER, false },
+						  { FRAME, LARGE, false } };
+	static const uint8_t zeros[HEADER];
+	struct fixture *f = *state;
+
+	assert_int_equal(guest_write(&f->vm->memory, HEAD, tcp4, HEADER), 0);
+	guest_post(&f->d, TX, segment, 2);
+	assert_true(guest_wait(&f->d, TX, NULL) >= 0);
+	assert_int_equal(guest_write(&f->vm->memory, HEAD, zeros, HEADER), 0);
+	send_frame(f, 7, 60);
+	assert_int_equal(on_wire(f, true), 7);
+}
+
+static void large_from_wire(struct fixture *f)
+{
+	uint8_t packet[HEADER + LARGE];
+
+	memcpy(packet, tcp4, HEADER);
+	for (unsigned int i = 0; i < LARGE; i++)
+		packet[HEADER + i] = (uint8_t)(i % 251);
+	assert_int_equal(send(f->wire, packet, sizeof(packet), 0), sizeof(packet));
+}
+
+/* The buffer of which the device wants to be told (2.7.10). */
+static uint16_t asked_for(struct fixture *f)
+{
+	uint16_t index;
+
+	assert_int_equal(guest_read(&f->vm->memory, f->d.queue[RX].used + 4 + 8u * GUEST_QUEUE_SIZE,
+				    &index, sizeof(index)),
+			 0);
+	return index;
+}
+
+/* A packet of many segments fills several buffers, all of which the guest sees at one instant;
+ * while there are too few it waits for more. */
+static void test_large_in(void **state)
+{
+	struct fixture *f = *state;
+	uint8_t got[HEADER + LARGE], header[HEADER];
+	uint32_t written = 0, at = 0;
+
+	guest_setup(&f->d, VIRTIO_F_EVENT_IDX | NET_OFFLOAD_GUEST_CSUM | NET_OFFLOAD_GUEST_TSO4 |
+				   NET_OFFLOAD_MRG_RXBUF);
+	for (unsigned int i = 0; i < 4; i++)
+		post_buffer(f, i, 2048);
+	large_from_wire(f);
+	from_wire(f, 9, 60);
+	/* It has looked at all four, and asks to be told of a fifth. */
+	while (asked_for(f) != 4)
+		poll(NULL, 0, 1);
+	assert_int_equal(guest_used(&f->d, RX), 0);
+	for (unsigned int i = 4; i < 6; i++)
+		post_buffer(f, i, 2048);
+	for (unsigned int i = 0; i < 5; i++) {
+		assert_true(guest_wait(&f->d, RX, &written) >= 0);
+		assert_true(guest_used(&f->d, RX) >= 5);
+		assert_int_equal(written, i < 4 ? 2048 : HEADER + LARGE - 4 * 2048);
+		assert_int_equal(
+			guest_read(&f->vm->memory, BUFFER + i * 4096ull, got + at, written), 0);
+		at += written;
+	}
+	memcpy(header, tcp4, HEADER);
+	header[10] = 5;
+	assert_memory_equal(got, header, HEADER);
+	for (unsigned int i = 0; i < LARGE; i++)
+		assert_int_equal(got[HEADER + i], i % 251);
+	assert_received(f, 5, 9, 60);
+}
+
+/* A driver that has not agreed to such packets gets none. */
+static void test_large_unasked(void **state)
+{
+	struct fixture *f = *state;
+
+	guest_setup(&f->d, VIRTIO_F_EVENT_IDX | NET_OFFLOAD_MRG_RXBUF);
+	for (unsigned int i = 0; i < 6; i++)
+		post_buffer(f, i, 2048);
+	large_from_wire(f);
+	from_wire(f, 9, 60);
+	assert_received(f, 0, 9, 60);
+}
+
+/* More than all the buffers that a queue can hold: lost, and the next one is not. */
+static void test_large_too_large(void **state)
+{
+	struct fixture *f = *state;
+
+	guest_setup(&f->d, VIRTIO_F_EVENT_IDX | NET_OFFLOAD_GUEST_CSUM | NET_OFFLOAD_GUEST_TSO4 |
+				   NET_OFFLOAD_MRG_RXBUF);
+	for (unsigned int i = 0; i < GUEST_QUEUE_SIZE; i++)
+		post_buffer(f, i, 512);
+	large_from_wire(f);
+	from_wire(f, 9, 60);
+	assert_received(f, 0, 9, 60);
 }
 
 static void test_no_header(void **state)
@@ -300,10 +435,11 @@ static void test_addresses(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_config),	 TEST(test_transmit),  TEST(test_held),
-		TEST(test_ended),	 TEST(test_full),      TEST(test_receive),
-		TEST(test_receive_late), TEST(test_no_header), TEST(test_lost_notification),
-		TEST(test_addresses),
+		TEST(test_config),	 TEST(test_transmit),	   TEST(test_held),
+		TEST(test_ended),	 TEST(test_full),	   TEST(test_receive),
+		TEST(test_receive_late), TEST(test_no_header),	   TEST(test_lost_notification),
+		TEST(test_addresses),	 TEST(test_large_out),	   TEST(test_large_refused),
+		TEST(test_large_in),	 TEST(test_large_unasked), TEST(test_large_too_large),
 	};
 
 	return test_main(tests);

@@ -97,6 +97,11 @@ static int pop(struct fixture *f)
 	return virtqueue_pop(&f->vq, &f->chain);
 }
 
+static int push(struct fixture *f, uint16_t head, uint32_t len)
+{
+	return virtqueue_push(&f->vq, &(struct virtqueue_done){ head, len }, 1);
+}
+
 static void test_empty(void **state)
 {
 	assert_int_equal(pop(*state), 0);
@@ -142,12 +147,30 @@ static void test_wrap(void **state)
 	for (unsigned int i = 0; i < 20; i++) {
 		post(f, 5);
 		assert_int_equal(pop(f), 1);
-		assert_int_equal(virtqueue_push(&f->vq, f->chain.head, i), 0);
+		assert_int_equal(push(f, f->chain.head, i), 0);
 		assert_int_equal(get16(f, USED + 2), (65531 + i) & 0xffff);
 		assert_int_equal(get16(f, USED + 4 + 8 * ((65530 + i) % SIZE)), 5);
 		assert_int_equal(get16(f, USED + 8 + 8 * ((65530 + i) % SIZE)), i);
 	}
 	assert_int_equal(pop(f), 0);
+}
+
+/* Several at once: all entries are there when the index says so, around the ring's end too. */
+static void test_push_several(void **state)
+{
+	const struct virtqueue_done done[3] = { { 4, 10 }, { 2, 20 }, { 7, 30 } };
+	struct fixture *f = *state;
+
+	f->vq.next_used = 65534;
+	assert_int_equal(virtqueue_push(&f->vq, done, 3), 0);
+	assert_int_equal(get16(f, USED + 2), 1);
+	for (unsigned int i = 0; i < 3; i++) {
+		assert_int_equal(get16(f, USED + 4 + 8 * ((65534 + i) % SIZE)), done[i].head);
+		assert_int_equal(get16(f, USED + 8 + 8 * ((65534 + i) % SIZE)), done[i].len);
+	}
+	f->vq.used = MEMORY - 8; /* its entries are nowhere: nothing is told */
+	assert_int_equal(virtqueue_push(&f->vq, done, 3), -EFAULT);
+	assert_int_equal(f->vq.next_used, 1);
 }
 
 static void test_unpop(void **state)
@@ -286,7 +309,7 @@ static void test_rings_outside_memory(void **state)
 	post(f, 0);
 	for (size_t i = 0; i < ARRAY_SIZE(nowhere); i++) {
 		f->vq.used = nowhere[i];
-		assert_int_equal(virtqueue_push(&f->vq, 0, 0), -EFAULT);
+		assert_int_equal(push(f, 0, 0), -EFAULT);
 		f->vq.used = USED;
 		f->vq.desc = nowhere[i];
 		assert_int_equal(pop(f), -EFAULT);
@@ -314,11 +337,11 @@ static void test_signal_by_flag(void **state)
 {
 	struct fixture *f = *state;
 
-	assert_int_equal(virtqueue_push(&f->vq, 0, 0), 0);
+	assert_int_equal(push(f, 0, 0), 0);
 	assert_true(virtqueue_should_signal(&f->vq));
 	assert_false(virtqueue_should_signal(&f->vq));
 	put16(f, AVAIL, 1);
-	assert_int_equal(virtqueue_push(&f->vq, 0, 0), 0);
+	assert_int_equal(push(f, 0, 0), 0);
 	assert_false(virtqueue_should_signal(&f->vq));
 }
 
@@ -331,13 +354,13 @@ static void test_signal_by_event(void **state)
 	f->vq.signalled = f->vq.next_used = 65534;
 	put16(f, AVAIL + 4 + 2 * SIZE, 0); /* the third from here, across the wrap */
 	for (unsigned int i = 0; i < 5; i++) {
-		assert_int_equal(virtqueue_push(&f->vq, 0, 0), 0);
+		assert_int_equal(push(f, 0, 0), 0);
 		assert_int_equal(virtqueue_should_signal(&f->vq), i == 2);
 	}
 	/* A batch that steps over the mark counts, too. */
 	put16(f, AVAIL + 4 + 2 * SIZE, f->vq.next_used + 1);
 	for (unsigned int i = 0; i < 3; i++)
-		assert_int_equal(virtqueue_push(&f->vq, 0, 0), 0);
+		assert_int_equal(push(f, 0, 0), 0);
 	assert_true(virtqueue_should_signal(&f->vq));
 }
 
@@ -387,6 +410,7 @@ int main(void)
 		TEST(test_empty),
 		TEST(test_chain_and_copy),
 		TEST(test_wrap),
+		TEST(test_push_several),
 		TEST(test_unpop),
 		TEST(test_indirect),
 		TEST(test_lies),
