@@ -237,7 +237,7 @@ void resync_settle(const struct resync_config *config, const struct resync_offer
 		 : text		 ? text
 				 : "the other host does not say");
 	r.partial = offer->related && answer && json_object_object_get_ex(answer, "same", &v) &&
-		    json_object_get_boolean(v);
+		    json_object_is_type(v, json_type_boolean) && json_object_get_boolean(v);
 	text = text_of(answer, "regions");
 	err = fault_at("resync.settle") ? -EIO : control_connect(config->run_dir, &control);
 	if (!err && r.partial)
