@@ -13,3 +13,12 @@ OBJECTS_test_track := ha/track base/cursor
 OBJECTS_test_backup_durable := ha/backup_durable base/fault
 OBJECTS_test_resync := ha/resync hypervisor/vmm/disk_track $(OBJECTS_regions)
 LIBS_test_resync := $(LIBS_test_regions) $(shell $(PKG_CONFIG) --libs json-c 2>/dev/null)
+OBJECTS_daemon_disks := tools/daemon/paths tools/common/json tools/common/text $(OBJECTS_regions) \
+	disk-replica/marker disk-replica/format
+LIBS_daemon_disks := $(LIBS_test_resync)
+OBJECTS_test_daemon_disks := tools/daemon/disks $(OBJECTS_daemon_disks)
+LIBS_test_daemon_disks := $(LIBS_daemon_disks)
+OBJECTS_test_salvage := tools/daemon/salvage $(OBJECTS_daemon_disks) disk-replica/apply \
+	disk-replica/target disk-replica/log disk-replica/log_file disk-replica/log_record \
+	disk-replica/recover disk-replica/recover_scan
+LIBS_test_salvage := $(LIBS_daemon_disks) -lxxhash
