@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # `make bench`: tables on the terminal, JSON in $(O)/bench. First what needs no VM, then what
-# needs the lab; PEERS=1 measures QEMU's COLO beside it. BENCHES names fewer, BENCH_SECONDS,
+# needs two hosts, on loopback (resync) or in the lab; PEERS=1 measures QEMU's COLO beside it. BENCHES names fewer, BENCH_SECONDS,
 # BENCH_SIZES and BENCH_ROUNDS (tools/bench/bench.sh) scale them.
 
 LIBS_bench_encode := $(shell $(PKG_CONFIG) --libs liblz4 libzstd zlib libxxhash 2>/dev/null)
-BENCHES ?= pause takeover memory guest net disk $(if $(PEERS),colo)
+BENCHES ?= pause takeover memory guest net disk resync $(if $(PEERS),colo)
 
 $(O)/bench/encode: $(O)/obj/tools/bench/encode.o $(call archive,ha) $(call archive,base)
 	@mkdir -p $(@D)
@@ -31,7 +31,7 @@ bench-disklog: $(O)/bench/disklog
 
 # One that fails keeps none of the others from being measured.
 bench-lab: deps
-	@$(MAKE) --no-print-directory -j2 lab
+	@$(MAKE) --no-print-directory -j2 lab $(O)/tests/kvm/writer
 	@failed=; for bench in $(BENCHES); do \
 		O=$(O) tools/bench/$$bench || failed="$$failed $$bench"; echo; done; \
 		[ -z "$$failed" ] || { echo "bench: failed:$$failed" >&2; exit 1; }
