@@ -127,9 +127,10 @@ int socket_dial(const struct socket_address *to, uint64_t deadline_ns, int *ret_
 			break;
 	}
 	freeaddrinfo(list);
+	/* The text begins with the code's name, which is put in front again. */
 	if (r < 0)
 		return refusal_set(why, last.code, "%s port %u: %.160s", to->host, to->port,
-				   last.why.text);
+				   last.why.text + strlen(proto_code_name(last.code)) + 2);
 	return 0;
 }
 

@@ -137,11 +137,39 @@ static struct json_object *make(struct daemon *d, const char *vm, uint64_t wall_
 	return o;
 }
 
+static bool same(struct json_object *a, struct json_object *b, const char *key)
+{
+	return !strcmp(json_text(a, key, ""), json_text(b, key, ""));
+}
+
+/* What is tried again and again and fails alike is told once: it would drive out the rest. */
+static bool is_repeated(const struct events *e, struct json_object *o)
+{
+	uint64_t oldest = e->next > EVENTS_KEPT ? e->next - EVENTS_KEPT : 1;
+
+	for (uint64_t n = e->next; n-- > oldest;) {
+		const char *text = e->text[n % EVENTS_KEPT];
+		struct json_object *last;
+		bool ours, repeated;
+
+		if (!text || json_parse(text, "event", &last, NULL) < 0)
+			continue;
+		ours = same(last, o, "vm");
+		repeated = ours && same(last, o, "kind") && same(last, o, "text");
+		json_object_put(last);
+		if (ours)
+			return repeated;
+	}
+	return false;
+}
+
 static void publish(struct daemon *d, struct json_object *o)
 {
 	struct events *e = d->events;
 	const char *line = json_line(o);
 
+	if (is_repeated(e, o))
+		return;
 	keep(e, line);
 	append(e, line);
 }

@@ -2,7 +2,8 @@
 /*
  * What happened on this host: the last EVENTS_KEPT in memory, all of them appended to
  * STATE/events.jsonl (rotated once at EVENTS_FILE_MAX). An event is
- * {"sequence","time","time_ns","host","vm" or null,"kind","text",...}.
+ * {"sequence","time","time_ns","host","vm" or null,"kind","text",...}. One that says of a VM
+ * what its last one said is not kept again.
  *
  * Any thread may add; readers ask for what is newer than a sequence number.
  */
