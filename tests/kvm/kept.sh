@@ -15,17 +15,6 @@ NOISE_PAGES=$((NOISE_MIB * 256))
 head -c ${NOISE_MIB}M /dev/urandom >"$T/noise"
 echo "ramdisk = \"$T/noise\"" >>"$T/tiny.cfg"
 
-# Faults of b's engine come from a file; polluxd's own would count for all.
-mkdir -p "$T/b/libexec"
-ln -s "$BIN/pollux-vmm" "$T/b/libexec/pollux-vmm"
-cat >"$T/b/libexec/pollux-ha" <<-SH
-	#!/bin/sh
-	[ -s "$T/b/fault" ] && POLLUX_FAULT=\$(cat "$T/b/fault") && export POLLUX_FAULT
-	: >"$T/b/fault"
-	exec "$BIN/pollux-ha" "\$@"
-SH
-chmod +x "$T/b/libexec/pollux-ha"
-
 generation() { status "$1" .generation; }
 # resumed HOST OLD-GENERATION: protected anew; one answer, since two may tell of two times.
 resumed()
@@ -64,8 +53,9 @@ before()
 }
 
 make_pair 'interval = 100ms' 'timeout = 2s' 'oracle = on'
+faulty_engine b
 start_host a
-POLLUX_LIBEXEC=$T/b/libexec start_host b
+start_host b
 on a vm create "$T/tiny.cfg" >/dev/null || fail "vm create"
 on a protect tiny b >/dev/null || fail "protect"
 on a wait tiny --for=protected --timeout=60s >/dev/null || fail "not protected: $(status a .word)"
@@ -81,7 +71,7 @@ agrees b "backup's engine killed"
 
 # A polluxd that found the VM running knows of its memory, too.
 stop b
-POLLUX_LIBEXEC=$T/b/libexec start_host b
+start_host b
 before a
 cut_off b vmm
 again a b "standby killed"

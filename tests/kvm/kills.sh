@@ -24,33 +24,12 @@ FAULTS=(record.rename:1:exit record.dirsync:1:exit assemble.end:2:exit commit.be
 	commit.state:3:exit commit.begin:3:once takeover.load:1:exit takeover.load:1:once
 	record.write:1:once)
 
-# The backup's engine gets its faults from a file, since polluxd's own would count too.
-make_libexec()
-{
-	mkdir "$T/b/libexec"
-	ln -s "$BIN/pollux-vmm" "$T/b/libexec/pollux-vmm"
-	cat >"$T/b/libexec/pollux-ha" <<-SH
-		#!/bin/sh
-		[ -s "$T/b/fault" ] && POLLUX_FAULT=\$(cat "$T/b/fault") && export POLLUX_FAULT
-		: >"$T/b/fault"
-		exec "$BIN/pollux-ha" "\$@"
-	SH
-	chmod +x "$T/b/libexec/pollux-ha"
-}
-
-begin_host()
-{
-	local libexec=$BIN
-	[ "$1" = b ] && libexec=$T/b/libexec
-	POLLUX_LIBEXEC=$libexec start_host "$1"
-}
-
 begin()
 {
 	local host
 	for host in a b; do
 		rm -rf "$T/$host"/{run,state,log,daemon.log}
-		begin_host $host
+		start_host $host
 	done
 	on a vm create "$T/tiny.cfg" >/dev/null || fail "vm create"
 	POLLUX_SOCKET=$T/a/run/polluxd.sock timeout 20 "$BIN/pollux" protect tiny b >"$T/protect.out" 2>&1 &
@@ -68,7 +47,7 @@ revive()
 {
 	local host
 	for host in a b; do
-		kill -0 "$(cat "$T/$host/daemon.pid")" 2>/dev/null || begin_host $host
+		kill -0 "$(cat "$T/$host/daemon.pid")" 2>/dev/null || start_host $host
 	done
 }
 
@@ -175,7 +154,7 @@ fault()
 }
 
 make_pair 'interval = 50ms' 'timeout = 1s' 'reprotect = manual'
-make_libexec
+faulty_engine b
 if [ -n "${FAULT:-}" ]; then
 	fault "$FAULT"
 	exit 0

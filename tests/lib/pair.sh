@@ -51,7 +51,26 @@ own_disks()
 			"$T/disks" "$@"
 	}
 }
-start_host() { POLLUX_RUN_DIR=$T/$1/run start "$1"; }
+# faulty_engine HOST: its next pollux-ha gets its fault points from $T/HOST/fault; polluxd's own would
+# count for all.
+faulty_engine()
+{
+	mkdir -p "$T/$1/libexec"
+	ln -s "$BIN/pollux-vmm" "$T/$1/libexec/pollux-vmm"
+	cat >"$T/$1/libexec/pollux-ha" <<-SH
+		#!/bin/sh
+		[ -s "$T/$1/fault" ] && POLLUX_FAULT=\$(cat "$T/$1/fault") && export POLLUX_FAULT
+		: >"$T/$1/fault"
+		exec "$BIN/pollux-ha" "\$@"
+	SH
+	chmod +x "$T/$1/libexec/pollux-ha"
+}
+start_host()
+{
+	local libexec=$T/$1/libexec
+	[ -d "$libexec" ] || libexec=$POLLUX_LIBEXEC
+	POLLUX_LIBEXEC=$libexec POLLUX_RUN_DIR=$T/$1/run start "$1"
+}
 
 # pids_of HOST polluxd|vmm|ha|standby|all: of what runs there for tiny. `standby` leaves the
 # engine alone, and nobody who would notice.
