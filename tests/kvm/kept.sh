@@ -6,6 +6,7 @@
 # compress. What a host still has of the VM's memory is not sent to it again: after its engine
 # was killed, after its standby was, and on the way back after a failover. The memory oracle
 # agrees each time; a page that was damaged meanwhile is sent, and a hash that lies is noticed.
+# What is kept of another VM, or of one of another size, is not used.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 . tests/lib/pair.sh
@@ -102,4 +103,32 @@ wire_before=0
 on a failover tiny >/dev/null || fail "failover"
 again b a "failover and back"
 agrees a "failover and back"
+
+# another UUID MIB WHAT: b keeps the memory of a VM whose host is lost; another one of that name
+# comes, to whom it is of no use.
+keeps_more() { [ "$(grep -c event=memory.kept "$T/b/daemon.log")" -gt "$1" ]; }
+another()
+{
+	local had
+	had=$(grep -c event=memory.kept "$T/b/daemon.log")
+	kill -STOP "$(pids_of a ha)"
+	cut_off b ha
+	until_true 20 keeps_more "$had" || fail "$3: b keeps nothing"
+	cut_off a all
+	rm -rf "$T"/a/{run,state,daemon.pid} "$T/b/state/tiny"
+	start_host a
+	sed -i "s/^uuid.*/uuid = \"$1\"/; s/^memory.*/memory = $2/" "$T/tiny.cfg"
+	on a vm create "$T/tiny.cfg" >/dev/null || fail "$3: vm create"
+	on a protect tiny b >/dev/null || fail "$3: protect"
+	on a wait tiny --for=protected --timeout=60s >/dev/null || fail "$3: $(status a .word)"
+	[ "$(status a .memory_kept)" = null ] || fail "$3: its memory was used: $(status a .memory_kept)"
+	[ "$(status a .bytes_wire)" -ge $((NOISE_MIB << 20)) ] || fail "$3: not everything was sent"
+	agrees b "$3"
+	echo "$3: copied in full, $(status a .bytes_wire) bytes"
+}
+until_true 40 resumed b "$gen" || fail "not protected: $(status b .word)"
+POLLUX_SOCKET=$T/b/run/polluxd.sock "$BIN/pollux" failover tiny >/dev/null || fail "failover"
+until_true 40 resumed a "$(generation b)" || fail "not protected: $(status a .word)"
+another 11111111-2b53-4b0c-9f0f-6f1f52a1c001 64 "another VM"
+another 11111111-2b53-4b0c-9f0f-6f1f52a1c001 80 "another size"
 exit 0
