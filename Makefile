@@ -88,7 +88,7 @@ $(O)/bin/polluxd: $(O)/obj/tools/daemon/main.o \
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LIBS_daemon) $(LIBS_ha) -o $@
 
-$(O)/bin/pollux: $(O)/obj/tools/cli/main.o $(foreach d,tools/cli tools/common base,$(call archive,$(d)))
+$(O)/bin/pollux: $(O)/obj/tools/cli/main.o $(foreach d,tools/cli tools/common disk-replica base,$(call archive,$(d)))
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LIBS_cli) -o $@

@@ -7,6 +7,7 @@
  */
 #include "disk-replica/apply.h"
 
+#include <pthread.h>
 #include <stdio.h>
 
 #include "base/clock.h"
@@ -29,6 +30,8 @@ struct apply {
 	struct region_header relation;
 	bool last; /* a takeover: no room is needed any more */
 	uint64_t bytes;
+	pthread_mutex_t lock;
+	uint64_t applied, settled; /* lock; epochs up to the lower one leave the log */
 };
 
 static struct apply_marker marker_of(const struct apply *a, enum apply_state state)
@@ -62,10 +65,15 @@ static int set_state(struct apply *a, enum apply_state state, struct reason *why
 static int open_targets(struct apply *a, const struct apply_config *config, struct reason *why)
 {
 	for (unsigned int i = 0; i < config->nr_disks; i++) {
-		int err = target_open(&config->disks[i], &a->targets[i], why);
+		bool drbd = disk_is_drbd(&config->disks[i]);
+		int err = drbd ? 0 : target_open(&config->disks[i], &a->targets[i], why);
 
 		if (err)
 			return err;
+		if (drbd) {
+			a->targets[i].fd = -1;
+			a->settled = 0;
+		}
 		a->disks[i] = config->disks[i];
 		a->nr_disks++;
 	}
@@ -118,6 +126,8 @@ int apply_open(const struct apply_config *config, struct apply **ret, struct rea
 	if (!a)
 		return -ENOMEM;
 	strcpy(a->state_dir, config->state_dir);
+	pthread_mutex_init(&a->lock, NULL);
+	a->settled = UINT64_MAX;
 	a->generation = config->generation;
 	a->log_key = config->log_key;
 	a->related = config->relation && config->nr_disks;
@@ -150,6 +160,7 @@ void apply_close(struct apply *a)
 		say_how_they_look(a);
 	for (unsigned int i = 0; i < a->nr_disks; i++)
 		target_close(&a->targets[i]);
+	pthread_mutex_destroy(&a->lock);
 	free(a);
 }
 
@@ -207,7 +218,7 @@ int apply_record(struct apply *a, const struct disk_record *r, struct reason *wh
 static int flush_all(struct apply *a, struct reason *why)
 {
 	for (unsigned int i = 0; i < a->nr_disks; i++) {
-		int err = target_flush(&a->targets[i]);
+		int err = disk_is_drbd(&a->disks[i]) ? 0 : target_flush(&a->targets[i]);
 
 		if (err) {
 			reason_set(why, -err, "flush of %s: %s", a->disks[i].path,
@@ -267,6 +278,15 @@ static int check_epoch(struct apply *a, struct disk_log *log, uint64_t epoch, st
 	return 0;
 }
 
+/* Locked. */
+static void release(struct apply *a, struct disk_log *log)
+{
+	uint64_t oldest;
+
+	while (disk_log_oldest(log, &oldest) && oldest <= MIN(a->applied, a->settled))
+		disk_log_release(log, oldest);
+}
+
 int apply_epoch(struct apply *a, struct disk_log *log, uint64_t epoch, struct reason *why)
 {
 	struct disk_log_iter it = { .epoch = epoch };
@@ -282,14 +302,65 @@ int apply_epoch(struct apply *a, struct disk_log *log, uint64_t epoch, struct re
 	if (err)
 		return err;
 	while (!disk_log_next(log, &it, &r)) {
-		err = apply_one(a, &r, why);
+		err = disk_is_drbd(&a->disks[r.disk]) ? 0 : apply_one(a, &r, why);
 		if (err)
 			return err;
 	}
 	if (fault_at("log.applied"))
 		return reason_set(why, EIO, "fault point log.applied");
-	disk_log_release(log, epoch);
+	pthread_mutex_lock(&a->lock);
+	a->applied = epoch;
+	release(a, log);
+	pthread_mutex_unlock(&a->lock);
 	return 0;
+}
+
+bool apply_keeps(const struct apply *a)
+{
+	for (unsigned int i = 0; i < a->nr_disks; i++)
+		if (disk_is_drbd(&a->disks[i]))
+			return true;
+	return false;
+}
+
+void apply_settled(struct apply *a, struct disk_log *log, uint64_t epoch)
+{
+	pthread_mutex_lock(&a->lock);
+	a->settled = MAX(a->settled, epoch);
+	release(a, log);
+	pthread_mutex_unlock(&a->lock);
+}
+
+static int write_again(const struct apply *a, const struct disk_record *r, int fd,
+		       struct reason *why)
+{
+	const struct target t = { .fd = fd };
+	int err = target_change(&t, r);
+
+	if (!err)
+		return 0;
+	return reason_set(why, -err, "%s of %llu bytes at %llu of %s: %s", disk_op_name(r->op),
+			  (unsigned long long)r->length, (unsigned long long)r->offset,
+			  a->disks[r->disk].path, strerrordesc_np(-err));
+}
+
+int apply_kept(struct apply *a, struct disk_log *log, unsigned int disk, int fd, struct reason *why)
+{
+	const struct disk_record flush = { .op = CONTROL_DISK_FLUSH, .disk = (uint16_t)disk };
+	struct disk_record r;
+	uint64_t epoch;
+	int err = 0;
+
+	if (!disk_log_oldest(log, &epoch))
+		return 0;
+	for (; epoch <= a->applied && !err; epoch++) {
+		struct disk_log_iter it = { .epoch = epoch };
+
+		while (!err && !disk_log_next(log, &it, &r))
+			if (r.disk == disk)
+				err = write_again(a, &r, fd, why);
+	}
+	return err ? err : write_again(a, &flush, fd, why);
 }
 
 int apply_again(struct apply *a, struct reason *why)

@@ -36,7 +36,7 @@
  * "log.flushed" (the disks are flushed, the log's tail is the old one); "marker.write",
  * "marker.rename", "marker.remove"; "disk.log" is in log.c.
  *
- * Threads: one at a time; apply_is_broken() from any.
+ * Threads: one at a time; apply_is_broken() and apply_settled() from any.
  */
 #ifndef POLLUX_DISK_APPLY_H
 #define POLLUX_DISK_APPLY_H
@@ -76,6 +76,18 @@ int apply_sync(struct apply *a, struct reason *why);
 int apply_epoch(struct apply *a, struct disk_log *log, uint64_t epoch, struct reason *why);
 /* Flushes the disks, then makes the room of what is applied free in the log. */
 int apply_reclaim(struct apply *a, struct disk_log *log, struct reason *why);
+
+/*
+ * A disk on DRBD is not written to. Its records stay in the log, with the rest of their epochs,
+ * until the primary says that all up to an epoch are on stable storage in DRBD: any thread. Before
+ * that, none is.
+ */
+bool apply_keeps(const struct apply *a);
+void apply_settled(struct apply *a, struct disk_log *log, uint64_t epoch);
+/* At a takeover, with every whole epoch applied: what is kept of that disk goes to `fd`, once
+ * more perhaps, and to stable storage. */
+int apply_kept(struct apply *a, struct disk_log *log, unsigned int disk, int fd,
+	       struct reason *why);
 
 /* Forgets an error of apply_epoch(): the same epoch is to be applied next. -EIO: it was in the
  * first copy, what failed there is lost. */

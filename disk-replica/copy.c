@@ -17,8 +17,8 @@
 
 struct copy_disk {
 	int fd;
-	uint64_t bytes;
-	bool sparse; /* SEEK_DATA works */
+	uint64_t bytes; /* 0: it is not copied */
+	bool sparse;	/* SEEK_DATA works */
 };
 
 struct copy {
@@ -84,10 +84,12 @@ int copy_open(const struct disk_info *disks, unsigned int nr_disks, struct copy 
 	if (!c->buffer)
 		err = -ENOMEM;
 	for (unsigned int i = 0; i < nr_disks && !err; i++) {
-		err = open_disk(&disks[i], &c->disks[i], why);
+		c->disks[i].fd = -1;
+		if (!disk_is_drbd(&disks[i]))
+			err = open_disk(&disks[i], &c->disks[i], why);
 		if (!err) {
 			c->nr_disks++;
-			c->total += disks[i].bytes;
+			c->total += c->disks[i].bytes;
 		}
 	}
 	if (err) {
@@ -103,7 +105,7 @@ void copy_close(struct copy *c)
 	if (!c)
 		return;
 	for (unsigned int i = 0; i < c->nr_disks; i++)
-		close(c->disks[i].fd);
+		err_close_fd(&c->disks[i].fd);
 	region_sets_close(&c->only);
 	free(c->buffer);
 	free(c);
@@ -114,6 +116,10 @@ void copy_only(struct copy *c, struct region_sets *sets)
 	assert(sets->nr_disks == c->nr_disks && !c->done);
 	c->only = *sets;
 	*sets = (struct region_sets){ 0 };
+	for (unsigned int i = 0; i < c->nr_disks; i++)
+		if (!c->disks[i].bytes)
+			memset(c->only.bits[i], 0,
+			       bitmap_bytes(region_count(c->only.disk_bytes[i])));
 	c->partial = true;
 	c->total = region_sets_bytes(&c->only);
 }

@@ -23,6 +23,11 @@ static int check_range(const struct disk_record *r, uint64_t bytes, struct reaso
 	return 0;
 }
 
+bool disk_is_drbd(const struct disk_info *disk)
+{
+	return !strncmp(disk->path, CONTROL_DRBD_PREFIX, strlen(CONTROL_DRBD_PREFIX));
+}
+
 int disk_record_check(const struct disk_record *r, const struct disk_info *disks,
 		      unsigned int nr_disks, struct reason *why)
 {

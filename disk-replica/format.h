@@ -26,6 +26,10 @@ struct disk_info {
 	bool readonly;
 };
 
+/* Whether the path is the name of a resource of DRBD, which keeps both hosts' disks alike by
+ * itself: nothing of it is copied or counted, and its changes are kept (drbd.h). */
+bool disk_is_drbd(const struct disk_info *disk);
+
 /*
  * One change. WRITE has exactly `length` bytes of `data`, 1 to DISK_DATA_MAX. FLUSH has
  * offset and length 0: everything before it on that disk is on stable storage when it

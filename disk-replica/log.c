@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <sys/mman.h>
 
+#include "base/clock.h"
 #include "base/fault.h"
 #include "disk-replica/log_file.h"
 #include "disk-replica/log_record.h"
@@ -34,6 +35,7 @@ struct disk_log {
 	uint64_t written;     /* up to here it is in the file */
 	uint64_t sealed_next; /* one past the newest epoch that was sealed */
 	pthread_mutex_t lock;
+	pthread_cond_t released;
 	/* Guarded by lock. */
 	uint64_t head;
 	uint64_t tail;
@@ -85,6 +87,7 @@ int disk_log_open(uint64_t limit_bytes, struct log_file *file, struct disk_log *
 	log->limit = file ? file->info.limit : limit_bytes & ~(uint64_t)4095;
 	log->durable = file ? file->tail.epoch : 0;
 	pthread_mutex_init(&log->lock, NULL);
+	pthread_cond_init(&log->released, NULL);
 	err = allocate(log, why);
 	if (err) {
 		disk_log_close(log);
@@ -101,6 +104,7 @@ void disk_log_close(struct disk_log *log)
 	if (log->arena)
 		munmap(log->arena, log->limit);
 	log_file_close(log->file);
+	pthread_cond_destroy(&log->released);
 	pthread_mutex_destroy(&log->lock);
 	free(log);
 }
@@ -401,8 +405,26 @@ void disk_log_release(struct disk_log *log, uint64_t epoch)
 			log->tail = r->end;
 		log->first_sealed = (log->first_sealed + 1) % DISK_LOG_EPOCHS;
 		log->nr_sealed--;
+		pthread_cond_broadcast(&log->released);
 	}
 	pthread_mutex_unlock(&log->lock);
+}
+
+bool disk_log_wait_release(struct disk_log *log, uint64_t wait_ns)
+{
+	uint64_t until_ns = clock_wall_ns() + wait_ns, oldest;
+	const struct timespec until = { .tv_sec = (time_t)(until_ns / NS_PER_S),
+					.tv_nsec = (long)(until_ns % NS_PER_S) };
+	bool released = false;
+
+	pthread_mutex_lock(&log->lock);
+	if (log->nr_sealed) {
+		oldest = log->sealed[log->first_sealed].epoch;
+		pthread_cond_timedwait(&log->released, &log->lock, &until);
+		released = !log->nr_sealed || log->sealed[log->first_sealed].epoch != oldest;
+	}
+	pthread_mutex_unlock(&log->lock);
+	return released;
 }
 
 /* --- what it is --------------------------------------------------------------------- */

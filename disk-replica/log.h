@@ -17,7 +17,8 @@
  * the disks hold it durably: released epochs keep theirs until disk_log_reclaim().
  *
  * Threads: one appends, seals and drops; one syncs; one reads, releases and reclaims. A lock
- * inside covers the positions; the bytes of a sealed epoch do not change.
+ * inside covers the positions; the bytes of a sealed epoch do not change. Any may wait for a
+ * release.
  */
 #ifndef POLLUX_DISK_LOG_H
 #define POLLUX_DISK_LOG_H
@@ -70,6 +71,8 @@ struct disk_log_iter {
 int disk_log_next(struct disk_log *log, struct disk_log_iter *it, struct disk_record *ret);
 /* The epoch, which is disk_log_oldest(), is applied. Without a file this frees its room. */
 void disk_log_release(struct disk_log *log, uint64_t epoch);
+/* Waits so long for a release, if any epoch is to be released. Whether there was one. */
+bool disk_log_wait_release(struct disk_log *log, uint64_t wait_ns);
 
 /* With a file: whether it is time that the disks are flushed and the room of what is applied
  * used again. */

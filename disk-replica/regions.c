@@ -200,7 +200,7 @@ int regions_stamp_closed(struct region_stamp *ret, const struct disk_info *disks
 
 	regions_boot_id(s.boot);
 	for (unsigned int i = 0; i < nr_disks; i++) {
-		int err = look_at(&disks[i], &s.look[i]);
+		int err = disk_is_drbd(&disks[i]) ? 0 : look_at(&disks[i], &s.look[i]);
 
 		if (err)
 			return err;
@@ -249,7 +249,7 @@ int regions_check_disks(const struct region_stamp *stamp, const struct disk_info
 			unsigned int nr_disks, struct reason *why)
 {
 	for (unsigned int i = 0; i < nr_disks; i++) {
-		int err = check_disk(stamp, i, &disks[i], why);
+		int err = disk_is_drbd(&disks[i]) ? 0 : check_disk(stamp, i, &disks[i], why);
 
 		if (err)
 			return err;

@@ -17,6 +17,9 @@
 #include "ha/pending.h"
 #include "ha/platform.h"
 
+#define ROOM_WAIT_NS (100 * NS_PER_MS)
+#define ROOM_TRIES   200u
+
 struct assembler {
 	struct assemble_config config;
 	struct decoder *decoder;
@@ -88,31 +91,33 @@ static enum control_disk_op disk_op(uint16_t type)
 	return CONTROL_DISK_WRITE;
 }
 
-/* A full log is emptied by commits; if it is full of this epoch alone, nothing helps. */
+/* A full log is emptied by commits, and as what is kept reaches DRBD; if it is full of this
+ * epoch alone, nothing helps. */
 static int make_room(struct assembler *a, struct reason *text)
 {
 	int err = pending_wait_idle(a->config.pending);
 
+	if (!err && apply_keeps(a->config.apply))
+		disk_log_wait_release(a->config.log, ROOM_WAIT_NS);
 	return err ? err : apply_reclaim(a->config.apply, a->config.log, text);
 }
 
-static int log_record(struct assembler *a, uint64_t epoch, const struct disk_record *r,
-		      struct reason *text)
+/* A record, or the seal without one. */
+static int log_put(struct assembler *a, uint64_t epoch, const struct disk_record *r,
+		   struct reason *text)
 {
-	int err = disk_log_append(a->config.log, epoch, r, text);
+	unsigned int tries = apply_keeps(a->config.apply) ? ROOM_TRIES : 1;
+	int err;
 
-	if (err == -ENOSPC)
-		err = make_room(a, text) ?: disk_log_append(a->config.log, epoch, r, text);
-	return err;
-}
-
-static int log_seal(struct assembler *a, uint64_t epoch, struct reason *text)
-{
-	int err = disk_log_seal(a->config.log, epoch, text);
-
-	if (err == -ENOSPC)
-		err = make_room(a, text) ?: disk_log_seal(a->config.log, epoch, text);
-	return err;
+	for (;;) {
+		err = r ? disk_log_append(a->config.log, epoch, r, text)
+			: disk_log_seal(a->config.log, epoch, text);
+		if (err != -ENOSPC || !tries--)
+			return err;
+		err = make_room(a, text);
+		if (err)
+			return err;
+	}
 }
 
 static enum role_why disk_why(int err)
@@ -135,8 +140,9 @@ static int take_disk(struct assembler *a, const struct message *m, struct refusa
 	if (disk_record_check(&r, a->config.disks, a->config.nr_disks, &text))
 		return refusal_set(why, PROTO_BAD_PAYLOAD, "%s", text.text);
 	a->epoch->disk_ops++;
-	err = a->direct ? apply_record(a->config.apply, &r, &text)
-			: log_record(a, m->epoch, &r, &text);
+	err = a->direct && !disk_is_drbd(&a->config.disks[r.disk])
+		      ? apply_record(a->config.apply, &r, &text)
+		      : log_put(a, m->epoch, &r, &text);
 	a->disk_ops += !err && a->direct;
 	if (!err)
 		return 0;
@@ -174,8 +180,8 @@ static int take_end(struct assembler *a, const struct message *m, struct refusal
 		return r;
 	if (fault_at("assemble.end"))
 		return refusal_set(why, PROTO_INTERNAL, "fault point assemble.end");
-	if (a->config.log && !a->direct) {
-		r = log_seal(a, m->epoch, &text);
+	if (a->config.log && (!a->direct || apply_keeps(a->config.apply))) {
+		r = log_put(a, m->epoch, NULL, &text);
 		if (r == -EPROTO)
 			return refusal_set(why, PROTO_BAD_EPOCH, "%s", text.text);
 		if (r)

@@ -292,6 +292,7 @@ static void yielded(struct engine *e, const struct letter *l)
 
 static void letter(struct engine *e, const struct letter *l)
 {
+	struct backup *b = e->side;
 	struct role_event ev = { .generation = l->generation, .why = l->reason_why };
 
 	switch (l->kind) {
@@ -306,6 +307,12 @@ static void letter(struct engine *e, const struct letter *l)
 		break;
 	case LETTER_COMMITTED:
 		committed(e, l);
+		break;
+	case LETTER_SETTLED:
+		if (l->epoch > e->role.acked)
+			link_broke(e, "the peer settles what was not acknowledged");
+		else if (b->apply)
+			apply_settled(b->apply, b->log, l->epoch);
 		break;
 	case LETTER_FAILED:
 		failed(e, l);
@@ -522,6 +529,7 @@ static void backup_close(struct engine *e)
 	disk_log_close(b->log);
 	durable_close(b->durable);
 	apply_close(b->apply);
+	backup_drbd_close(e);
 	control_close(b->control);
 	platform_close(&b->platform);
 	free(b);

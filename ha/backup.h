@@ -53,6 +53,8 @@ struct backup {
 	unsigned int announced; /* how often the LAN was told, after a takeover */
 	uint64_t announced_ns;
 	bool standby_gone;
+	char *device[DISK_MAX];	   /* of disks on DRBD; else NULL */
+	uint32_t given;		   /* disks on DRBD that pollux-vmm has, a bit each */
 	bool settled, marker_left; /* how far a takeover has come that is tried again */
 };
 
@@ -61,6 +63,14 @@ void backup_drop_link(struct engine *e);
 
 /* backup_durable.c: tells the primary what is on stable storage, if that has changed. */
 void backup_say_durable(struct engine *e);
+
+/* backup_drbd.c. Beforehand: which devices they are. */
+int backup_drbd_open(struct engine *e, struct reason *why);
+void backup_drbd_close(struct engine *e);
+/* At a takeover, with every whole epoch applied; again after an error. */
+int backup_drbd_take(struct engine *e, struct reason *why);
+/* Afterwards: the old host is to follow. */
+void backup_drbd_connect(struct engine *e);
 
 /* takeover.c: commits what is whole, drops what is not, loads, announces, runs; then feeds
  * TAKEN_OVER, or LOCAL_FAILURE and the guest has not run. */

@@ -94,6 +94,8 @@ int backup_open_disks(struct engine *e, struct reason *why)
 	}
 	r = apply_open(&config, &b->apply, why);
 	if (!r)
+		r = backup_drbd_open(e, why);
+	if (!r)
 		r = durable_open(b->disks, b->nr_disks, &b->durable);
 	if (r || !e->settings.commit_disk)
 		return r;

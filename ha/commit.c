@@ -40,9 +40,10 @@ static int apply_one(struct commit *c, const struct pending_epoch *e, struct rea
 
 	if (fault_at("commit.begin"))
 		return reason_set(why, EIO, "fault point commit.begin");
-	if (f->apply)
-		r = c->last ? apply_epoch(f->apply, f->log, e->epoch, why)
-			    : apply_sync(f->apply, why);
+	if (f->apply && !c->last)
+		r = apply_sync(f->apply, why);
+	if (!r && f->apply && (c->last || apply_keeps(f->apply)))
+		r = apply_epoch(f->apply, f->log, e->epoch, why);
 	if (!r)
 		r = apply_pages(c, e);
 	if (fault_at("commit.state"))

@@ -109,8 +109,10 @@ int durable_open(const struct disk_info *disks, unsigned int nr_disks, struct du
 		return -ENOMEM;
 	init(d);
 	for (unsigned int i = 0; i < nr_disks && !err; i++) {
-		d->fd[i] = open(disks[i].path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-		if (d->fd[i] < 0)
+		if (disk_is_drbd(&disks[i]))
+			continue;
+		d->fd[d->nr_disks] = open(disks[i].path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+		if (d->fd[d->nr_disks] < 0)
 			err = -errno;
 		else
 			d->nr_disks++;

@@ -98,6 +98,7 @@ static const char *const type_names[] = {
 	[PROTO_LEAVE] = "LEAVE",
 	[PROTO_YIELD] = "YIELD",
 	[PROTO_DURABLE] = "DURABLE",
+	[PROTO_SETTLED] = "SETTLED",
 	[PROTO_YIELD_REQUEST] = "YIELD_REQUEST",
 	[PROTO_HASH] = "HASH",
 	[PROTO_PAGE_HASHES] = "PAGE_HASHES",

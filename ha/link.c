@@ -45,6 +45,7 @@ static bool read_words(const struct message *m, struct letter *l)
 	case PROTO_EPOCH_END:
 	case PROTO_ACK:
 	case PROTO_DURABLE:
+	case PROTO_SETTLED:
 	case PROTO_HEARTBEAT:
 	case PROTO_HEARTBEAT_REPLY:
 	case PROTO_BYE:
@@ -70,6 +71,9 @@ static bool read_evidence(const struct message *m, struct letter *l)
 		l->kind = LETTER_DURABLE;
 		l->epoch = m->durable.epoch;
 		l->value = m->durable.disk_ops;
+	} else if (m->type == PROTO_SETTLED) {
+		l->kind = LETTER_SETTLED;
+		l->epoch = m->settled.epoch;
 	} else if (m->type == PROTO_HEARTBEAT_REPLY) {
 		l->kind = LETTER_ECHO;
 		l->echo_ns = m->reply.echo_ns;
@@ -185,10 +189,11 @@ void link_close(struct link *l)
 
 int link_send(struct link *l, struct message *m)
 {
-	bool heart = m->type == PROTO_DURABLE || m->type == PROTO_HEARTBEAT ||
-		     m->type == PROTO_HEARTBEAT_REPLY || m->type == PROTO_LEAVE ||
-		     m->type == PROTO_YIELD || m->type == PROTO_YIELD_REQUEST ||
-		     m->type == PROTO_HANDOVER || m->type == PROTO_REFUSE;
+	bool heart = m->type == PROTO_DURABLE || m->type == PROTO_SETTLED ||
+		     m->type == PROTO_HEARTBEAT || m->type == PROTO_HEARTBEAT_REPLY ||
+		     m->type == PROTO_LEAVE || m->type == PROTO_YIELD ||
+		     m->type == PROTO_YIELD_REQUEST || m->type == PROTO_HANDOVER ||
+		     m->type == PROTO_REFUSE;
 	struct transport *t = heart ? l->config.heart : l->config.bulk;
 	uint64_t deadline = clock_now_ns() + SEND_SOON_NS;
 	int r;

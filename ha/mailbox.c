@@ -51,6 +51,7 @@ static unsigned int limit_of(enum letter_kind kind)
 	case LETTER_DURABLE:
 	case LETTER_ECHO:
 	case LETTER_HEARTBEAT:
+	case LETTER_SETTLED:
 	case LETTER_HANDOVER:
 	case LETTER_REFUSED:
 	case LETTER_LEAVE:

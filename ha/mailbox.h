@@ -28,6 +28,7 @@ enum letter_kind {
 	LETTER_HEARTBEAT,   /* generation, echo_ns: the peer's send time */
 	LETTER_EPOCH_WHOLE, /* generation, epoch, value: digest to acknowledge */
 	LETTER_COMMITTED,   /* epoch: applied */
+	LETTER_SETTLED,	    /* epoch: in DRBD */
 	/* To both. */
 	LETTER_HANDOVER, /* generation, reason_why */
 	LETTER_REFUSED,	 /* generation, why */

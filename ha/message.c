@@ -159,6 +159,9 @@ static void wire_fields(struct wire *w, struct message *m)
 		wire_u64(w, &m->durable.epoch);
 		wire_u64(w, &m->durable.disk_ops);
 		break;
+	case PROTO_SETTLED:
+		wire_u64(w, &m->settled.epoch);
+		break;
 	case PROTO_HEARTBEAT:
 		wire_u64(w, &m->heartbeat.sent_ns);
 		wire_u64(w, &m->heartbeat.committed_epoch);
@@ -326,6 +329,7 @@ static uint32_t tail_limit(uint16_t type)
 	case PROTO_EPOCH_END:
 	case PROTO_ACK:
 	case PROTO_DURABLE:
+	case PROTO_SETTLED:
 	case PROTO_HEARTBEAT:
 	case PROTO_HEARTBEAT_REPLY:
 	case PROTO_HASH:

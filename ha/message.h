@@ -28,6 +28,7 @@ struct message {
 		struct proto_epoch_end end;
 		struct proto_ack ack;
 		struct proto_durable durable;
+		struct proto_settled settled;
 		struct proto_heartbeat heartbeat;
 		struct proto_heartbeat_reply reply;
 		struct proto_handover handover;

@@ -23,7 +23,7 @@
 /* --- actions ------------------------------------------------------------------------ */
 
 /* Output first: whatever else fails, this VM is not heard again (P3). */
-static void drop_and_stop(struct primary *p)
+void primary_bury(struct primary *p)
 {
 	netbuf_drop(p->netbuf);
 	xc_domain_pause(p->platform.xch, p->platform.domid);
@@ -94,7 +94,7 @@ static void hold(struct engine *e)
 	engine_feed(e, &ev);
 }
 
-static void send_heartbeat(struct engine *e)
+void primary_send_heartbeat(struct engine *e)
 {
 	struct primary *p = e->side;
 	uint64_t now = clock_now_ns();
@@ -127,7 +127,7 @@ static void act(struct engine *e, enum role_action action, const struct role_act
 	switch (action) {
 	case ROLE_DO_DROP_AND_STOP:
 	case ROLE_DO_BURY:
-		drop_and_stop(p);
+		primary_bury(p);
 		break;
 	case ROLE_DO_HOLD:
 		hold(e);
@@ -154,12 +154,13 @@ static void act(struct engine *e, enum role_action action, const struct role_act
 		primary_drop_link(e);
 		break;
 	case ROLE_DO_SEND_HEARTBEAT:
-		send_heartbeat(e);
+		primary_send_heartbeat(e);
 		break;
 	case ROLE_DO_SEND_LEAVE:
 		say(e, PROTO_LEAVE, a);
 		break;
 	case ROLE_DO_SEND_YIELD:
+		primary_drbd_let_go(e);
 		primary_switch_yield(e, a->why);
 		break;
 	case ROLE_DO_LAST_EPOCH:
@@ -327,6 +328,7 @@ static void letter(struct engine *e, const struct letter *l)
 	case LETTER_HEARTBEAT:
 	case LETTER_EPOCH_WHOLE:
 	case LETTER_COMMITTED:
+	case LETTER_SETTLED:
 	case LETTER_LEAVE:
 	case LETTER_YIELD:
 		link_broke(e, "the peer speaks as if it were the primary");
@@ -368,6 +370,7 @@ static uint64_t dial_tick(struct engine *e, uint64_t now_ns)
 static uint64_t tick(struct engine *e, uint64_t now_ns)
 {
 	struct primary *p = e->side;
+	struct reason why = { 0 };
 	uint64_t next;
 
 	if (p->link && p->link->broken)
@@ -377,6 +380,9 @@ static uint64_t tick(struct engine *e, uint64_t now_ns)
 		return UINT64_MAX;
 	}
 	primary_go_plain(e);
+	primary_drbd_go_plain(e);
+	if (primary_drbd_tick(e, &why))
+		disk_lost(e, why.text);
 	next = MIN(look_at_vm(e, now_ns), dial_tick(e, now_ns));
 	next = MIN(next, primary_copy_tick(e, now_ns));
 	return MIN(next, primary_epoch_tick(e, now_ns));
@@ -497,6 +503,9 @@ static int open_domain(struct engine *e, struct reason *why)
 	r = sources_open(p->control, &p->sources, why);
 	if (r)
 		return r;
+	r = primary_drbd_open(e, why);
+	if (r)
+		return r;
 	r = output_open(s, &p->held, why);
 	if (r)
 		return r;
@@ -523,6 +532,7 @@ static void primary_close(struct engine *e)
 	/* A held VM stays held, a mirrored disk mirrored: the next engine takes them up. */
 	if (!p->ended)
 		primary_go_plain(e);
+	primary_drbd_close(e);
 	stage_close(&p->stage);
 	capture_close(&p->capture);
 	netbuf_close(p->netbuf);

@@ -25,7 +25,11 @@ struct mirror;
 struct netbuf;
 struct offer;
 struct sender;
+struct settler;
 struct track;
+
+/* What was asked for of the changes of disks on DRBD. */
+enum drbd_deferral { DRBD_UNKNOWN, DRBD_PASSES, DRBD_WAITS };
 
 struct primary {
 	struct platform platform;
@@ -55,6 +59,13 @@ struct primary {
 	uint64_t durable_epoch, durable_ops; /* the backup's word */
 	uint64_t session;
 	uint64_t wire_before, raw_before; /* bytes of links that are gone */
+
+	/* Disks on DRBD; NULL: there are none. */
+	struct settler *settler;
+	enum drbd_deferral deferral;
+	bool drbd_failed;
+	uint64_t settled_told;			/* to the backup */
+	uint64_t position[EPOCH_MAX_IN_FLIGHT]; /* of an epoch's end, in pollux-vmm's ring */
 
 	/* The first copy. */
 	bool logging; /* log-dirty is on, and perhaps the mirror */
@@ -95,6 +106,24 @@ int primary_durable(struct engine *e, uint64_t epoch, uint64_t disk_ops);
 /* Without a link and with the solo right nothing is logged or mirrored: a ring that nobody
  * empties would stop the disk of a VM that may run alone. */
 void primary_go_plain(struct engine *e);
+
+/* primary.c */
+void primary_send_heartbeat(struct engine *e);
+void primary_bury(struct primary *p);
+
+/* primary_drbd.c; harmless without such disks. */
+int primary_drbd_open(struct engine *e, struct reason *why);
+void primary_drbd_close(struct engine *e);
+/* Without a link and with the solo right changes pass, as soon as those that wait have. */
+void primary_drbd_go_plain(struct engine *e);
+bool primary_drbd_passes(struct engine *e);
+/* Changes wait from now on: true once they do. */
+bool primary_drbd_hold(struct engine *e);
+void primary_drbd_acked(struct engine *e, uint64_t epoch);
+/* Tells the backup what is settled. The error of a disk that ends that, once. */
+int primary_drbd_tick(struct engine *e, struct reason *why);
+/* Another host is to have the disks: buries the VM. Before that one hears of it. */
+void primary_drbd_let_go(struct engine *e);
 
 /* primary_epoch.c */
 int primary_epoch_open(struct engine *e);

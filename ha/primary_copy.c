@@ -66,8 +66,8 @@ static int choose_regions(struct engine *e, struct reason *why)
 	if (r)
 		return reason_set(why, -r, "the regions that may differ cannot be read: %s",
 				  strerror(-r));
-	e->stats.resync.bytes = region_sets_bytes(&sets);
 	copy_only(p->copy, &sets);
+	e->stats.resync.bytes = copy_total_bytes(p->copy);
 	return 0;
 }
 
@@ -79,6 +79,8 @@ static int open_disks(struct engine *e, struct reason *why)
 					.ring_bytes = e->settings.disk_ring_bytes };
 	int r;
 
+	if (!primary_drbd_passes(e))
+		return reason_set(why, EAGAIN, "changes of a disk on DRBD still wait");
 	mirror_close(p->mirror);
 	p->mirror = NULL;
 	p->logging = true;
@@ -242,6 +244,8 @@ uint64_t primary_copy_tick(struct engine *e, uint64_t now_ns)
 		return now_ns + COPY_LOOK_NS;
 	if (p->rounds && sender_disks_copied(p->sender) &&
 	    (pages <= p->stage.slot_pages / 2 || p->rounds >= ROUNDS_MAX)) {
+		if (!primary_drbd_hold(e))
+			return now_ns + COPY_LOOK_NS;
 		p->copying = false;
 		engine_feed(e, &done);
 		return UINT64_MAX;

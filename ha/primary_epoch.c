@@ -61,6 +61,7 @@ static void checkpoint(struct engine *e, const struct epoch_actions *a)
 	blackbox_record(".dirty", steps.stop, steps.dirty);
 	blackbox_record(".copy", steps.state, steps.copy);
 	if (!r) {
+		p->position[a->epoch % EPOCH_MAX_IN_FLIGHT] = slot->disk_limit.at[0];
 		sender_epoch(p->sender, slot);
 		stats_pause(&e->stats, &steps);
 		boundary_ns = slot->captured_ns;
@@ -181,6 +182,8 @@ int primary_acked(struct engine *e, uint64_t epoch, uint64_t digest)
 	if (before)
 		hist_add(&e->stats.lag, now - before_ns);
 	r = engine_feed(e, &acked);
+	if (!r)
+		primary_drbd_acked(e, epoch);
 	return r == -ESTALE ? 0 : r;
 }
 

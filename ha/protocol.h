@@ -71,6 +71,7 @@ enum proto_type {
 	PROTO_EPOCH_END = 23,	    /* P  the epoch is complete; counts and digest */
 	PROTO_ACK = 32,		    /* B  the whole epoch is held in memory (P1) */
 	PROTO_DURABLE = 33,	    /* B  on heart: what is on stable storage; a feature */
+	PROTO_SETTLED = 34,	    /* P  on heart: what need not be kept of disks on DRBD */
 	PROTO_HEARTBEAT = 48,	    /* P  on heart */
 	PROTO_HEARTBEAT_REPLY = 49, /* B  on heart */
 	PROTO_HANDOVER = 50,	    /* B  the solo right goes to the primary */
@@ -170,6 +171,11 @@ struct proto_ack {
 struct proto_durable {
 	uint64_t epoch;	   /* every disk change up to its end is on stable storage; 0: none */
 	uint64_t disk_ops; /* so many disk frames of the first epoch are, in the order of sending */
+};
+
+/* SETTLED: u64 epoch: every change up to its end of a disk on DRBD is on stable storage there. */
+struct proto_settled {
+	uint64_t epoch;
 };
 
 #define PROTO_NO_EPOCH UINT64_MAX /* "none yet" where an epoch is reported */

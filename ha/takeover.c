@@ -41,8 +41,6 @@ static int let_disks_go(struct engine *e, struct reason *why)
 	struct apply *apply = b->apply;
 	int r = 0;
 
-	if (b->log)
-		disk_log_drop_partial(b->log);
 	b->apply = NULL;
 	durable_close(b->durable);
 	b->durable = NULL;
@@ -68,7 +66,11 @@ static int settle(struct engine *e, struct reason *why)
 	if (r)
 		return reason_set(why, -r, "an acknowledged epoch could not be committed: %.200s",
 				  sub.text[0] ? sub.text : strerror(-r));
-	r = let_disks_go(e, why);
+	if (b->log)
+		disk_log_drop_partial(b->log);
+	r = backup_drbd_take(e, why);
+	if (!r)
+		r = let_disks_go(e, why);
 	b->settled = !r;
 	return r;
 }
@@ -153,4 +155,6 @@ void backup_take_over(struct engine *e)
 			     (unsigned long long)(e->stats.takeover_ns / NS_PER_MS));
 	}
 	engine_feed(e, &ev);
+	if (!r)
+		backup_drbd_connect(e);
 }

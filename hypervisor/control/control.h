@@ -32,7 +32,8 @@
 #define CONTROL_TAP_FORMAT "px%u.%u"
 #define CONTROL_TAP_DOMIDS 1000000u /* the number in the name is modulo this */
 
-#define CONTROL_NBD_PREFIX "nbd:unix:"
+#define CONTROL_NBD_PREFIX  "nbd:unix:"
+#define CONTROL_DRBD_PREFIX "drbd:"
 
 enum control_op {
 	/*
@@ -88,6 +89,7 @@ enum control_op {
 	 * {} -> {u16 n, n * {u64 bytes, u8 readonly, u16 len, path}}. A path that begins with
 	 * CONTROL_NBD_PREFIX is the socket of an NBD server: that changes the disk, and
 	 * the changes are told there, by a control socket in the same directory, and not here.
+	 * One that begins with CONTROL_DRBD_PREFIX names a deferred disk.
 	 */
 	CONTROL_DISK_LIST,
 	/*
@@ -95,8 +97,9 @@ enum control_op {
 	 * produces), eventfd "records waiting", eventfd "room again" (the client raises it).
 	 * On: every completed change of a disk is put into the ring *before* the guest sees
 	 * its completion, in completion order per disk. A full ring stalls the disk. A second
-	 * `on` replaces the ring. Record: {u8 control_disk_op, u8 0, u16 disk, u32 0,
-	 * u64 offset, u64 length, data for WRITE}; at most CONTROL_DISK_DATA_MAX bytes of data.
+	 * `on` replaces the ring. Of a deferred disk only changes that wait are put. Record: {u8
+	 * control_disk_op, u8 0, u16 disk, u32 0, u64 offset, u64 length, data for WRITE}; at most
+	 * CONTROL_DISK_DATA_MAX bytes of data.
 	 */
 	CONTROL_DISK_MIRROR,
 	/*
@@ -127,12 +130,13 @@ enum control_op {
 	/* {u16 disk, u64 n, n * u64} -> {}: marks these too; durable when it returns. */
 	CONTROL_TRACK_MARK,
 	/* {u8 on, u64 limit_bytes} -> {}: changes of deferred disks wait from now on, at most so
-	 * many bytes a disk (vmm/blk_defer.h). Off: what waits is written first; the disk's error
-	 * is the reply's. */
+	 * many bytes a disk (vmm/blk_defer.h), and those before are on stable storage. Off: what
+	 * waits is written first. Both take their time; the disk's error is the reply's. */
 	CONTROL_DISK_DEFER,
 	/* {u64 position} -> {u64 settled, u64 waiting_bytes, i32 error}: changes up to this
 	 * position of the mirror's ring may go to the deferred disks. The reply says up to where
-	 * all have, what waits, and which error of a disk (or 0) keeps it from going on. */
+	 * all are on stable storage there, what waits, and which error of a disk (or 0) keeps it
+	 * from going on. */
 	CONTROL_DISK_SETTLE,
 	/* {u16 disk} -> {}, with the open device of a standby's deferred disk. */
 	CONTROL_DISK_GIVE,

@@ -33,8 +33,12 @@ struct blk_defer {
 	pthread_cond_t changed;
 	TAILQ_HEAD(waiting_queue, waiting) queue;
 	uint64_t bytes, limit;
-	uint64_t allowed; /* may go to the disk up to here */
+	uint64_t allowed;	  /* may go to the disk up to here */
+	uint64_t written, synced; /* up to here it was given to the disk, is on stable storage */
+	uint64_t unsynced_bytes;  /* of `bytes`: written, and not synced */
 	bool on;
+	bool lost;    /* a sync has failed: what it was for is gone, once more is of no use */
+	bool passing; /* the worker changes the disk itself */
 	bool draining;
 	bool reading;
 	bool cancelled;
@@ -76,7 +80,14 @@ static bool is_due(const struct blk_defer *d, const struct waiting *w)
 	       (d->draining || (w->position != NO_POSITION && w->position <= d->allowed));
 }
 
-/* Under lock, which it lets go of while the disk works. */
+static void note_synced(struct blk_defer *d, uint64_t position, uint64_t bytes)
+{
+	d->synced = position;
+	d->unsynced_bytes -= bytes;
+	d->bytes -= bytes;
+}
+
+/* Under lock, as is sync_written(); both let go of it while the disk works. */
 static void settle_oldest(struct blk_defer *d, struct waiting *w)
 {
 	int err;
@@ -92,9 +103,37 @@ static void settle_oldest(struct blk_defer *d, struct waiting *w)
 	while (d->reading)
 		pthread_cond_wait(&d->changed, &d->lock);
 	TAILQ_REMOVE(&d->queue, w, link);
-	d->bytes -= bytes_of(w);
+	if (w->position != NO_POSITION)
+		d->written = w->position;
+	d->unsynced_bytes += bytes_of(w);
+	if (w->op == CONTROL_DISK_FLUSH)
+		note_synced(d, d->written, d->unsynced_bytes);
 	free(w);
 	pthread_cond_broadcast(&d->changed);
+}
+
+/* What is written is in the host's memory alone, and would be lost with it. */
+static void sync_written(struct blk_defer *d)
+{
+	uint64_t position = d->written, bytes = d->unsynced_bytes;
+	int err;
+
+	pthread_mutex_unlock(&d->lock);
+	err = fault_at("blk.settle") ? -EIO : blk_file_flush(d->file);
+	pthread_mutex_lock(&d->lock);
+	d->lost |= err != 0;
+	if (err)
+		d->error = -err;
+	else
+		note_synced(d, position, bytes);
+	pthread_cond_broadcast(&d->changed);
+}
+
+/* Together, once nothing else is to be done; or when the rest of the room is gone. */
+static bool is_sync_due(const struct blk_defer *d, const struct waiting *oldest)
+{
+	return d->unsynced_bytes && !d->error &&
+	       (!is_due(d, oldest) || d->unsynced_bytes > d->limit / 2);
 }
 
 static void *settle_main(void *arg)
@@ -105,7 +144,9 @@ static void *settle_main(void *arg)
 	while (!d->cancelled) {
 		struct waiting *w = TAILQ_FIRST(&d->queue);
 
-		if (is_due(d, w))
+		if (is_sync_due(d, w))
+			sync_written(d);
+		else if (is_due(d, w))
 			settle_oldest(d, w);
 		else
 			pthread_cond_wait(&d->changed, &d->lock);
@@ -168,16 +209,21 @@ void blk_defer_close(struct blk_defer *d)
 
 int blk_defer_start(struct blk_defer *d, uint64_t limit_bytes)
 {
+	bool was_on;
+
 	if (limit_bytes < BLK_DEFER_MIN_BYTES)
 		return -EINVAL;
 	pthread_mutex_lock(&d->lock);
-	if (!d->on)
-		d->allowed = 0;
+	was_on = d->on;
+	if (!was_on)
+		d->allowed = d->written = d->synced = 0;
 	d->on = true;
 	d->limit = limit_bytes;
+	while (d->passing && !d->cancelled)
+		pthread_cond_wait(&d->changed, &d->lock);
 	pthread_cond_broadcast(&d->changed);
 	pthread_mutex_unlock(&d->lock);
-	return 0;
+	return was_on ? 0 : blk_file_flush(d->file);
 }
 
 int blk_defer_end(struct blk_defer *d)
@@ -186,9 +232,10 @@ int blk_defer_end(struct blk_defer *d)
 
 	pthread_mutex_lock(&d->lock);
 	d->draining = true;
-	d->error = 0; /* once more */
+	if (!d->lost)
+		d->error = 0; /* once more */
 	pthread_cond_broadcast(&d->changed);
-	while (!TAILQ_EMPTY(&d->queue) && !d->error && !d->cancelled)
+	while (d->bytes && !d->error && !d->cancelled)
 		pthread_cond_wait(&d->changed, &d->lock);
 	err = d->error ? -d->error : d->cancelled ? -ECANCELED : 0;
 	d->draining = false;
@@ -227,6 +274,7 @@ int blk_defer_add(struct blk_defer *d, const struct disk_change *change)
 	while (!d->cancelled && (d->draining || (d->on && d->bytes + bytes_of(w) > d->limit)))
 		pthread_cond_wait(&d->changed, &d->lock);
 	r = d->cancelled ? -ECANCELED : d->on ? 0 : 1;
+	d->passing = r == 1;
 	if (!r) {
 		TAILQ_INSERT_TAIL(&d->queue, w, link);
 		d->bytes += bytes_of(w);
@@ -235,6 +283,14 @@ int blk_defer_add(struct blk_defer *d, const struct disk_change *change)
 	if (r)
 		free(w);
 	return r;
+}
+
+void blk_defer_passed(struct blk_defer *d)
+{
+	pthread_mutex_lock(&d->lock);
+	d->passing = false;
+	pthread_cond_broadcast(&d->changed);
+	pthread_mutex_unlock(&d->lock);
 }
 
 void blk_defer_stamp(struct blk_defer *d, uint64_t position)
@@ -307,7 +363,7 @@ void blk_defer_stats(struct blk_defer *d, struct blk_defer_stats *ret)
 		.error = d->error,
 	};
 	/* One that is not stamped yet lies beyond all that was allowed. */
-	if (oldest && oldest->position <= d->allowed && oldest->position > 0)
-		ret->settled = oldest->position - 1;
+	if (d->unsynced_bytes || (oldest && oldest->position <= d->allowed))
+		ret->settled = d->synced;
 	pthread_mutex_unlock(&d->lock);
 }

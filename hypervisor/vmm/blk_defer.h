@@ -29,7 +29,8 @@ int blk_defer_open(const struct blk_file *file, struct blk_defer **ret);
 void blk_defer_close(struct blk_defer *d);
 
 /* From here on changes wait, at most `limit_bytes` of data and heads; then the guest does.
- * -EINVAL: a limit below the minimum. */
+ * Those before are on stable storage when it returns. Blocks. -EINVAL: a limit below the
+ * minimum; or the disk's error. */
 int blk_defer_start(struct blk_defer *d, uint64_t limit_bytes);
 /* Everything that waits goes to the disk, and later changes pass. Blocks. The disk's error:
  * what waits goes on waiting; -ECANCELED: blk_defer_cancel(). */
@@ -39,9 +40,10 @@ void blk_defer_cancel(struct blk_defer *d);
 
 /*
  * Takes the change in, with a copy of its data, waiting for room. 0; 1: changes pass, do it
- * yourself; -ENOMEM; -ECANCELED.
+ * yourself, then blk_defer_passed(); -ENOMEM; -ECANCELED.
  */
 int blk_defer_add(struct blk_defer *d, const struct disk_change *change);
+void blk_defer_passed(struct blk_defer *d);
 /* The change added last ends at `position`. Until then it is not settled. */
 void blk_defer_stamp(struct blk_defer *d, uint64_t position);
 /* What the guest would read. */
@@ -51,7 +53,7 @@ int blk_defer_read(struct blk_defer *d, uint64_t offset, void *ret, size_t len);
 void blk_defer_settle(struct blk_defer *d, uint64_t position);
 
 struct blk_defer_stats {
-	uint64_t settled; /* of what was allowed, all up to here is on the disk */
+	uint64_t settled; /* of what was allowed, all up to here is on stable storage */
 	uint64_t waiting_bytes;
 	int error; /* 0, or the errno of the disk, which stopped the settling */
 };

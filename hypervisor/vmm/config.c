@@ -146,6 +146,13 @@ static int disk_path(json_object *value, void *into, struct reason *why)
 	return take_string(value, "disk path", &((struct vm_config_disk *)into)->path, why);
 }
 
+static int disk_name(json_object *value, void *into, struct reason *why)
+{
+	if (!value)
+		return 0;
+	return take_string(value, "disk name", &((struct vm_config_disk *)into)->name, why);
+}
+
 static int disk_readonly(json_object *value, void *into, struct reason *why)
 {
 	struct vm_config_disk *disk = into;
@@ -190,6 +197,7 @@ static int nic_bridge(json_object *value, void *into, struct reason *why)
 
 static const struct key disk_keys[] = {
 	{ "path", disk_path, true },
+	{ "name", disk_name, false },
 	{ "readonly", disk_readonly, false },
 	{ "deferred", disk_deferred, false },
 };
@@ -365,7 +373,9 @@ void vm_config_free(struct vm_config *config)
 	free(config->kernel);
 	free(config->ramdisk);
 	free(config->cmdline);
-	for (unsigned int i = 0; i < CONFIG_MAX_DISKS; i++)
+	for (unsigned int i = 0; i < CONFIG_MAX_DISKS; i++) {
 		free(config->disk[i].path);
+		free(config->disk[i].name);
+	}
 	memset(config, 0, sizeof(*config));
 }

@@ -4,9 +4,11 @@
  *
  * {"name": "db", "uuid": "...", "kernel": "/path", "ramdisk": "/path", "cmdline": "...",
  *  "memory_mib": 256, "vcpus": 1,
- *  "disks": [{"path": "/x.img", "readonly": false, "deferred": false}],
+ *  "disks": [{"path": "/x.img", "readonly": false, "deferred": false, "name": TEXT}],
  *  "nics": [{"mac": "52:54:00:77:01:00", "bridge": "br0"}],
  *  "on_poweroff": "destroy", "on_reboot": "restart", "on_crash": "destroy"}
+ *
+ * A disk's name, its path when there is none, is what others know it by.
  *
  * An unknown key, a missing file, a value beyond its limit is refused by name. Paths are
  * on the host that runs the VM. A standby needs no kernel and no ramdisk.
@@ -36,6 +38,7 @@ struct vm_config {
 	unsigned int nr_disks;
 	struct vm_config_disk {
 		char *path;
+		char *name; /* or NULL */
 		bool readonly;
 		bool deferred; /* blk_defer.h */
 	} disk[CONFIG_MAX_DISKS];

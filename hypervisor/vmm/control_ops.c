@@ -370,7 +370,7 @@ static int op_disk_list(struct control_request *r)
 			return err;
 		cursor_put_u64(&r->out, info.bytes);
 		cursor_put_u8(&r->out, info.readonly);
-		put_text(&r->out, config->disk[i].path);
+		put_text(&r->out, config->disk[i].name ?: config->disk[i].path);
 	}
 	return 0;
 }

@@ -132,7 +132,8 @@ static bool store(struct virtio_blk *b, uint64_t at, size_t len)
 
 /*
  * The disk gets the change, now or once its epoch is committed (blk_defer.h), then the mirror
- * is told. That also for a request that a reset has voided: the disk has it all the same.
+ * is told. That also for a request that a reset has voided: the disk has it all the same. Of a
+ * disk that mirrors itself the other host has what did not wait.
  */
 static int change(struct virtio_blk *b, enum control_disk_op op, uint64_t offset, uint64_t len)
 {
@@ -150,6 +151,10 @@ static int change(struct virtio_blk *b, enum control_disk_op op, uint64_t offset
 	if (passes < 0)
 		return passes == -ECANCELED ? STATUS_VOID : STATUS_IOERR;
 	r = passes ? blk_change(&b->disk, &c) : 0;
+	if (passes && b->disk.defer) {
+		blk_defer_passed(b->disk.defer);
+		return r < 0 ? STATUS_IOERR : STATUS_OK;
+	}
 	if (r == -ECANCELED)
 		return STATUS_VOID;
 	if (r)

@@ -59,6 +59,8 @@ static int change(enum control_disk_op op, uint64_t offset, uint64_t length, uin
 
 	memset(data, byte, sizeof(data));
 	r = blk_defer_add(defer, &c);
+	if (r == 1)
+		blk_defer_passed(defer);
 	if (r == 0 && op != CONTROL_DISK_FLUSH)
 		memset(model + offset, op == CONTROL_DISK_WRITE ? byte : 0, length);
 	return r;

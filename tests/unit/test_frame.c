@@ -406,6 +406,9 @@ static struct message sample(uint16_t type)
 	case PROTO_YIELD:
 		m.yield = (struct proto_yield){ 25, PROTO_YIELD_NS_MAX, 7 };
 		break;
+	case PROTO_SETTLED:
+		m.settled.epoch = 7;
+		break;
 	case PROTO_DURABLE:
 		m.durable = (struct proto_durable){ .epoch = 7, .disk_ops = 8 };
 		break;

@@ -8,7 +8,7 @@ LIBS_test_conf := $(shell $(PKG_CONFIG) --libs json-c inih 2>/dev/null)
 OBJECTS_test_kept := tools/daemon/kept base/cursor base/err
 OBJECTS_test_text := tools/common/text tools/common/json base/err
 LIBS_test_text := $(shell $(PKG_CONFIG) --libs json-c 2>/dev/null)
-OBJECTS_test_vmfile := tools/common/vmfile tools/common/vmfile_scan tools/common/vmfile_device \
+OBJECTS_test_vmfile := tools/common/vmfile tools/common/vmfile_scan tools/common/vmfile_device disk-replica/drbd_name \
 	tools/common/text tools/common/json base/err
 LIBS_test_vmfile := $(shell $(PKG_CONFIG) --libs json-c xlutil xenlight 2>/dev/null)
 

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+#include "disk-replica/drbd.h"
 #include "hypervisor/control/control.h"
 #include "tools/common/json.h"
 #include "tools/common/text.h"
@@ -318,6 +319,9 @@ static int check_disk(const char *path, struct reason *why)
 	size_t prefix = strlen(CONTROL_NBD_PREFIX);
 	struct stat st;
 
+	/* Of DRBD, polluxd looks at the state. */
+	if (drbd_resource(path))
+		return 0;
 	if (strncmp(path, CONTROL_NBD_PREFIX, prefix))
 		return check_file("disk", path, true, why);
 	if (stat(path + prefix, &st) < 0)

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <sys/random.h>
 
+#include "disk-replica/drbd.h"
 #include "hypervisor/control/control.h"
 #include "tools/common/json.h"
 #include "tools/common/vmfile.h"
@@ -26,11 +27,14 @@ static int get_list(XLU_Config *cfg, const char *key, unsigned int max, XLU_Conf
 	return 0;
 }
 
-/* Of a file or device, or of the socket of its server. */
+/* Of a file or device, or of the socket of its server; or the name of a resource of DRBD. */
 static bool is_path(const char *text)
 {
 	size_t prefix = strlen(CONTROL_NBD_PREFIX);
+	const char *resource = text ? drbd_resource(text) : NULL;
 
+	if (resource)
+		return drbd_name_ok(resource);
 	if (text && !strncmp(text, CONTROL_NBD_PREFIX, prefix))
 		text += prefix;
 	return text && text[0] == '/';
@@ -48,7 +52,8 @@ static int check_disk(const libxl_device_disk *d, const char *spec, struct json_
 	if (!is_path(d->pdev_path) || strlen(d->pdev_path) > VMFILE_PATH_MAX)
 		return reason_set(why, EINVAL,
 				  "disk '%.80s': expected an absolute path of at most %u bytes, or "
-				  "target=" CONTROL_NBD_PREFIX "/SOCKET",
+				  "target=" CONTROL_NBD_PREFIX "/SOCKET, or "
+				  "target=" CONTROL_DRBD_PREFIX "RESOURCE",
 				  spec, VMFILE_PATH_MAX);
 	for (size_t i = 0; i < json_object_array_length(disks); i++)
 		if (!strcmp(json_text(json_object_array_get_idx(disks, i), "path", ""),

@@ -7,6 +7,7 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
+#include "disk-replica/drbd.h"
 #include "disk-replica/marker.h"
 #include "disk-replica/regions.h"
 #include "tools/common/json.h"
@@ -21,9 +22,12 @@ struct disks {
 
 static int size_of(const char *path, uint64_t *ret)
 {
-	cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	const char *resource = drbd_resource(path);
+	cleanup_close int fd = resource ? -1 : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	struct stat st;
 
+	if (resource)
+		return drbd_bytes(resource, ret, NULL);
 	if (fd < 0 || fstat(fd, &st))
 		return -errno;
 	if (S_ISBLK(st.st_mode))

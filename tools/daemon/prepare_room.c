@@ -7,12 +7,14 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
+#include "disk-replica/drbd.h"
 #include "disk-replica/log.h"
 #include "disk-replica/sources.h"
 #include "tools/common/json.h"
 #include "tools/common/text.h"
 #include "tools/daemon/daemon.h"
 #include "tools/daemon/kept.h"
+#include "tools/daemon/vm_drbd.h"
 
 #define MARGIN_BYTES (UINT64_C(96) << 20) /* of the two processes, beyond what has a bound */
 #define MAX_DISKS    8u
@@ -122,6 +124,30 @@ static const char *check_served(const char *name, uint64_t bytes, struct reason 
 	return check_disk(disk->path, bytes, why);
 }
 
+/* DRBD's size here is that of both hosts, once they are connected. */
+static const char *check_drbd(const char *resource, uint64_t bytes, struct reason *why)
+{
+	uint64_t have;
+
+	if (drbd_check(resource, false, why) || drbd_bytes(resource, &have, why))
+		return "drbd";
+	if (have == bytes)
+		return NULL;
+	reason_set(why, EINVAL, "DRBD %s: has %llu bytes, the primary's has %llu", resource,
+		   (unsigned long long)have, (unsigned long long)bytes);
+	return "wrong-size";
+}
+
+static const char *check_one(const char *path, uint64_t bytes, struct reason *why)
+{
+	const char *resource = drbd_resource(path);
+
+	if (resource)
+		return check_drbd(resource, bytes, why);
+	return sources_is_served(path) ? check_served(path, bytes, why)
+				       : check_disk(path, bytes, why);
+}
+
 static bool is_named(struct json_object *request, const char *path)
 {
 	struct json_object *list = json_member(json_member(request, "config"), "disks");
@@ -146,6 +172,18 @@ static const char *check_boot(struct json_object *request, const char *key, stru
 	return "no-kernel";
 }
 
+/* What is acknowledged and not yet in DRBD is kept in memory, on the backup alone. */
+static const char *check_commit(struct daemon *d, struct json_object *request, struct reason *why)
+{
+	const char *asked = json_text(json_member(request, "settings"), "commit", "");
+
+	if (!vm_drbd_is_used(json_member(request, "config")) ||
+	    (strcmp(asked, "disk") && !d->conf.protection.commit_disk))
+		return NULL;
+	reason_set(why, ENOTSUP, "commit = disk is not possible with disks on DRBD");
+	return "drbd";
+}
+
 const char *prepare_check_room(struct daemon *d, struct json_object *request, struct reason *why)
 {
 	const char *code = check_memory(d, request, why);
@@ -155,6 +193,8 @@ const char *prepare_check_room(struct daemon *d, struct json_object *request, st
 		code = check_boot(request, "kernel", why);
 	if (!code)
 		code = check_boot(request, "ramdisk", why);
+	if (!code)
+		code = check_commit(d, request, why);
 	if (code)
 		return code;
 	if (json_get_array(request, "disks", &disks, why) < 0)
@@ -170,16 +210,15 @@ const char *prepare_check_room(struct daemon *d, struct json_object *request, st
 		uint64_t bytes = json_number(disk, "bytes", 0);
 
 		/* The peer is a known host, and yet: only what the VM itself names (P4). */
-		if ((*path != '/' && !sources_is_served(path)) || !bytes || bytes > MAX_BYTES ||
-		    !is_named(request, path)) {
+		if ((*path != '/' && !sources_is_served(path) && !drbd_resource(path)) || !bytes ||
+		    bytes > MAX_BYTES || !is_named(request, path)) {
 			reason_set(why, EINVAL,
 				   "disk %zu: \"%.100s\" of %llu bytes is none of the "
 				   "configuration's",
 				   i, path, (unsigned long long)bytes);
 			return "bad-request";
 		}
-		code = sources_is_served(path) ? check_served(path, bytes, why)
-					       : check_disk(path, bytes, why);
+		code = check_one(path, bytes, why);
 	}
 	return code;
 }

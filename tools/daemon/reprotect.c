@@ -10,6 +10,7 @@
 #include "tools/daemon/guard.h"
 #include "tools/daemon/paths.h"
 #include "tools/daemon/vm.h"
+#include "tools/daemon/vm_drbd.h"
 
 #define RETRY_NS (5 * NS_PER_S)
 
@@ -91,6 +92,8 @@ int reprotect_start(struct daemon *d, struct vm *vm, struct reason *why)
 	if (!peer)
 		return reason_set(why, ENOENT, "host %s is not in pollux.conf", vm->wish.peer);
 	r = reprotect_options(d, vm->wish.options, &protection, why);
+	if (!r)
+		r = vm_drbd_check(vm->config, true, why);
 	if (r < 0)
 		return r;
 	/* The pollux-ha of a takeover that is over: it has nothing left to do. */

@@ -15,6 +15,7 @@
 #include "tools/daemon/verbs.h"
 #include "tools/daemon/verbs_find.h"
 #include "tools/daemon/vm.h"
+#include "tools/daemon/vm_drbd.h"
 
 #define ORDER_NS	(30 * NS_PER_S)
 #define END_NS		(10 * NS_PER_S)
@@ -128,6 +129,10 @@ void verb_protect(struct daemon *d, struct json_object *request, struct verb_rep
 		return;
 	}
 	if (!strcmp(protection.netbuf, "plug") && plug_check(&why) < 0) {
+		verb_refuse(reply, "refused", "%s", why.text);
+		return;
+	}
+	if (vm_drbd_check(vm->config, true, &why) < 0) {
 		verb_refuse(reply, "refused", "%s", why.text);
 		return;
 	}

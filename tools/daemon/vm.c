@@ -13,6 +13,7 @@
 #include "tools/daemon/guard.h"
 #include "tools/daemon/kept.h"
 #include "tools/daemon/paths.h"
+#include "tools/daemon/vm_drbd.h"
 
 #define START_NS   (30 * NS_PER_S) /* until pollux-vmm serves */
 #define START_POLL (20 * NS_PER_MS)
@@ -84,14 +85,16 @@ static void drop_domid(struct daemon *d, uint32_t domid)
 	rmdir(dir.text);
 }
 
-/* What pollux-vmm reads: the configuration, with this host's bridge where none is named. */
-static int write_config(struct daemon *d, const char *path, struct json_object *config)
+/* What pollux-vmm reads: the configuration, with this host's bridge where none is named, and
+ * this host's devices of DRBD. */
+static int write_config(struct daemon *d, const char *path, const struct vm *vm, struct reason *why)
 {
-	cleanup_json struct json_object *o = json_copy(config);
+	cleanup_json struct json_object *o = json_copy(vm->config);
 	struct json_object *nics = json_member(o, "nics");
+	int r = o ? vm_drbd_resolve(o, vm->standby, why) : -ENOMEM;
 
-	if (!o)
-		return -ENOMEM;
+	if (r < 0)
+		return r;
 	for (size_t i = 0;
 	     json_object_is_type(nics, json_type_array) && i < json_object_array_length(nics);
 	     i++) {
@@ -100,7 +103,8 @@ static int write_config(struct daemon *d, const char *path, struct json_object *
 		if (json_object_is_type(nic, json_type_object) && !json_member(nic, "bridge"))
 			json_add_string(nic, "bridge", d->conf.bridge);
 	}
-	return json_write_file(path, o, 0644);
+	r = json_write_file(path, o, 0644);
+	return r < 0 ? reason_set(why, -r, "%s: %s", path, strerror(-r)) : 0;
 }
 
 int vm_save(struct daemon *d, const struct vm *vm)
@@ -143,9 +147,9 @@ static int launch(struct daemon *d, struct vm *vm, const struct vm_start *s, str
 		argv[7] = "--regions";
 		argv[8] = (char *)(uintptr_t)s->regions;
 	}
-	r = write_config(d, config.text, vm->config);
+	r = write_config(d, config.text, vm, why);
 	if (r < 0)
-		return reason_set(why, -r, "%s: %s", config.text, strerror(-r));
+		return r;
 	snprintf(domid, sizeof(domid), "%u", vm->domid);
 	if (memory_fd >= 0) {
 		argv[8] = "--memory-fd";
@@ -255,6 +259,8 @@ err_launch:
 	process_signal(&vm->vmm, SIGKILL);
 	process_wait(&vm->vmm, clock_now_ns() + END_NS);
 	drop_domid(d, vm->domid);
+	if (!vm->standby)
+		vm_drbd_let_go(vm->config);
 err_free:
 	vm_free(vm);
 	return r;
@@ -332,6 +338,7 @@ static void end(struct daemon *d, struct vm *vm, bool keep)
 		process_signal(&vm->vmm, SIGKILL);
 	process_wait(&vm->vmm, clock_now_ns() + END_NS);
 	drop_domid(d, vm->domid);
+	vm_drbd_let_go(vm->config);
 	/* Whoever can still write to it would write into the next standby. */
 	if (keep && !process_alive(&vm->vmm) && !process_alive(&engine))
 		kept_put(d, vm);
