@@ -363,6 +363,11 @@ int apply_kept(struct apply *a, struct disk_log *log, unsigned int disk, int fd,
 	return err ? err : write_again(a, &flush, fd, why);
 }
 
+int apply_read(const struct apply *a, unsigned int disk, uint64_t offset, void *ret, size_t len)
+{
+	return disk < a->nr_disks ? target_read(&a->targets[disk], offset, ret, len) : -EINVAL;
+}
+
 int apply_again(struct apply *a, struct reason *why)
 {
 	a->last = true;

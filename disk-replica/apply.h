@@ -89,6 +89,9 @@ void apply_settled(struct apply *a, struct disk_log *log, uint64_t epoch);
 int apply_kept(struct apply *a, struct disk_log *log, unsigned int disk, int fd,
 	       struct reason *why);
 
+/* What a disk holds, within its size, between two calls that change it. */
+int apply_read(const struct apply *a, unsigned int disk, uint64_t offset, void *ret, size_t len);
+
 /* Forgets an error of apply_epoch(): the same epoch is to be applied next. -EIO: it was in the
  * first copy, what failed there is lost. */
 int apply_again(struct apply *a, struct reason *why);

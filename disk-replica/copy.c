@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "base/bitmap.h"
+#include "base/file.h"
 
 #define COPY_GRANULE (64u << 10) /* zeroes shorter than this travel as data */
 #define COPY_ALIGN   4096u
@@ -163,30 +164,12 @@ static size_t leading_run(const uint8_t *p, size_t len, bool *ret_zero)
 	return n;
 }
 
-static int read_all(int fd, uint8_t *to, size_t len, uint64_t offset)
-{
-	size_t got = 0;
-
-	while (got < len) {
-		ssize_t n = pread(fd, to + got, len - got, (off_t)(offset + got));
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (!n)
-			return -EIO; /* the file has been cut short */
-		got += (size_t)n;
-	}
-	return 0;
-}
-
 static int next_data(struct copy *c, struct disk_record *r, uint64_t limit, struct reason *why)
 {
 	struct copy_disk *d = &c->disks[c->disk];
 	size_t len = (size_t)MIN(limit, (uint64_t)DISK_DATA_MAX);
 	bool zero;
-	int err = read_all(d->fd, c->buffer, len, c->offset);
+	int err = file_read_at(d->fd, c->buffer, len, c->offset);
 
 	if (err)
 		return reason_set(why, -err, "reading %zu bytes at %llu of disk %u: %s", len,
@@ -242,6 +225,11 @@ int copy_next(struct copy *c, struct disk_record *ret, struct reason *why)
 	c->done += r.length;
 	*ret = r;
 	return 0;
+}
+
+int copy_read(const struct copy *c, unsigned int disk, uint64_t offset, void *ret, size_t len)
+{
+	return disk < c->nr_disks ? file_read_at(c->disks[disk].fd, ret, len, offset) : -EINVAL;
 }
 
 uint64_t copy_done_bytes(const struct copy *c)

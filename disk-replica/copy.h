@@ -49,6 +49,9 @@ void copy_only(struct copy *c, struct region_sets *sets);
  */
 int copy_next(struct copy *c, struct disk_record *ret, struct reason *why);
 
+/* What a disk holds now. -EIO and others: the disk's error, or it has been cut short. */
+int copy_read(const struct copy *c, unsigned int disk, uint64_t offset, void *ret, size_t len);
+
 uint64_t copy_done_bytes(const struct copy *c);
 uint64_t copy_total_bytes(const struct copy *c);
 /* Everything of earlier disks, and of that one below the offset, was given. */

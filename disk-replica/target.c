@@ -123,6 +123,12 @@ int target_zero(const struct target *t, uint64_t offset, uint64_t len)
 	return err;
 }
 
+int target_read(const struct target *t, uint64_t offset, void *ret, size_t len)
+{
+	(void)posix_fadvise(t->fd, (off_t)offset, (off_t)len, POSIX_FADV_DONTNEED);
+	return file_read_at(t->fd, ret, len, offset);
+}
+
 int target_flush(const struct target *t)
 {
 	if (fault_at("disk.flush"))

@@ -21,6 +21,8 @@ void target_close(struct target *t);
 int target_write(const struct target *t, uint64_t offset, const void *data, size_t len);
 /* The range reads as zeroes: punched or zeroed by the filesystem or device when it can. */
 int target_zero(const struct target *t, uint64_t offset, uint64_t len);
+/* From the disk and not from the page cache, where the kernel lets it. */
+int target_read(const struct target *t, uint64_t offset, void *ret, size_t len);
 int target_flush(const struct target *t);
 /* One record, whichever it is. */
 int target_change(const struct target *t, const struct disk_record *r);

@@ -74,7 +74,7 @@ static int refuse(struct acceptor *a, struct transport *t, const struct refusal 
 /* What this standby's memory is before the first copy, and what else we speak. */
 static uint64_t choose_features(const struct settings *s, uint64_t offered)
 {
-	uint64_t ours = PROTO_FEATURE_DELTA | PROTO_FEATURE_DURABLE;
+	uint64_t ours = PROTO_FEATURE_DELTA | PROTO_FEATURE_DURABLE | PROTO_FEATURE_VERIFY;
 
 	ours |= s->memory_kept ? PROTO_FEATURE_KEPT : PROTO_FEATURE_ZEROED;
 	return offered & ours;

@@ -10,6 +10,7 @@
 #include "base/fault.h"
 #include "disk-replica/apply.h"
 #include "disk-replica/log.h"
+#include "ha/check.h"
 #include "ha/decode.h"
 #include "ha/harden.h"
 #include "ha/mailbox.h"
@@ -215,9 +216,9 @@ static int take_hashes(struct assembler *a, const struct message *m, struct refu
 	uint64_t deadline = clock_now_ns() + PROTO_SEND_NS;
 	int r;
 
-	if (!t || !a->direct)
-		return refusal_set(why, PROTO_UNEXPECTED, "PAGE_HASHES %s",
-				   t ? "after the first epoch" : "for memory that was not kept");
+	if (m->type != PROTO_PAGE_HASHES || !t || !a->direct)
+		return refusal_set(why, PROTO_UNEXPECTED, "%s %s", proto_type_name(m->type),
+				   a->direct ? "for what was not kept" : "after the first epoch");
 	r = offer_judge(a->config.platform, transport_session(t), m, lacked, why);
 	if (!r)
 		r = transport_send(t, &answer, deadline, why);
@@ -244,16 +245,20 @@ static int begin(struct assembler *a, uint64_t epoch, struct refusal *why)
 
 static int take(struct assembler *a, const struct message *m, struct refusal *why)
 {
+	bool hashes = m->type == PROTO_PAGE_HASHES || m->type == PROTO_DISK_HASHES;
 	int r;
 
-	if (m->type == PROTO_PAGE_HASHES)
+	if (hashes && (a->direct || !a->config.check))
 		return take_hashes(a, m, why);
-	if (!frame_is_data(m->type) && m->type != PROTO_EPOCH_END && m->type != PROTO_HASH)
+	if (!hashes && !frame_is_data(m->type) && m->type != PROTO_EPOCH_END &&
+	    m->type != PROTO_HASH)
 		return refusal_set(why, PROTO_UNEXPECTED, "%s on the bulk connection",
 				   proto_type_name(m->type));
 	r = begin(a, m->epoch, why);
 	if (r || a->ended)
 		return r;
+	if (hashes)
+		return check_ask(a->config.check, m, why);
 	if (m->type == PROTO_PAGES)
 		return take_pages(a, m, why);
 	if (m->type == PROTO_STATE)

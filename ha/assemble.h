@@ -17,6 +17,7 @@
 
 struct apply;
 struct assembler;
+struct check;
 struct disk_log;
 struct harden;
 struct mailbox;
@@ -39,6 +40,7 @@ struct assemble_config {
 	/* The standby's memory is this VM's of old: hashes are compared, the answers sent here. Up
 	 * to the end of the first epoch nobody else sends on it. NULL: none are expected. */
 	struct transport *answer_on;
+	struct check *check; /* hashes after the first epoch; NULL: none are expected */
 };
 
 int assemble_open(const struct assemble_config *config, struct assembler **ret);

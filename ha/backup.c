@@ -11,6 +11,7 @@
 #include "ha/accept.h"
 #include "ha/assemble.h"
 #include "ha/backup_disks.h"
+#include "ha/check.h"
 #include "ha/commit.h"
 #include "ha/durable.h"
 #include "ha/harden.h"
@@ -185,8 +186,13 @@ static int open_link(struct engine *e, const struct accepted *in)
 		.generation = e->role.own.generation,
 		.sink = assemble_frame,
 	};
-	int r = assemble_open(&assemble, &b->assembler);
+	int r;
 
+	if (in->welcome.features & PROTO_FEATURE_VERIFY) {
+		assemble.check = b->check;
+		check_begin(b->check, in->welcome.session);
+	}
+	r = assemble_open(&assemble, &b->assembler);
 	if (r)
 		return r;
 	link.opaque = b->assembler;
@@ -261,12 +267,19 @@ static void epoch_whole(struct engine *e, const struct letter *l)
 
 static void committed(struct engine *e, const struct letter *l)
 {
+	struct backup *b = e->side;
+	struct message answer;
+
 	e->stats.epochs_committed++;
 	e->stats.oracle_checked += l->active;
 	e->stats.oracle_failed += l->value;
 	if (l->value)
 		engine_event(e, "oracle-failed", "memory differs after epoch %llu",
 			     (unsigned long long)l->epoch);
+	if (b->link && b->check && check_answer(b->check, &answer)) {
+		answer.generation = e->role.own.generation;
+		link_send(b->link, &answer);
+	}
 }
 
 static void failed(struct engine *e, const struct letter *l)
@@ -470,6 +483,16 @@ static void damage_a_page(struct engine *e)
 	engine_event(e, "fault", "page %llu is damaged", (unsigned long long)r.gfn);
 }
 
+static int open_check(struct backup *b)
+{
+	struct check_config config = { .platform = &b->platform,
+				       .apply = b->apply,
+				       .disks = b->disks,
+				       .nr_disks = b->nr_disks };
+
+	return check_open(&config, &b->check);
+}
+
 static int open_standby(struct engine *e, struct reason *why)
 {
 	struct backup *b = e->side;
@@ -494,6 +517,9 @@ static int open_standby(struct engine *e, struct reason *why)
 	commit.pending = b->pending;
 	commit.log = b->log;
 	commit.apply = b->apply;
+	if (!r)
+		r = open_check(b);
+	commit.check = b->check;
 	if (!r)
 		r = commit_open(&commit, &b->commit);
 	return r ? reason_set(why, -r, "the standby's buffers: %s", strerror(-r)) : 0;
@@ -525,6 +551,7 @@ static void backup_close(struct engine *e)
 	harden_close(b->harden);
 	commit_close(b->commit);
 	assemble_close(b->assembler);
+	check_close(b->check);
 	pending_close(b->pending);
 	disk_log_close(b->log);
 	durable_close(b->durable);

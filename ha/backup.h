@@ -14,6 +14,7 @@
 struct acceptor;
 struct apply;
 struct assembler;
+struct check;
 struct commit;
 struct durable;
 struct control;
@@ -42,6 +43,7 @@ struct backup {
 	struct harden *harden; /* with commit = disk */
 	struct assembler *assembler;
 	struct commit *commit;
+	struct check *check;
 	struct durable *durable; /* NULL: the primary does not ask */
 	bool tells_durable;
 

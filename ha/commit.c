@@ -7,6 +7,7 @@
 #include "base/blackbox.h"
 #include "base/fault.h"
 #include "disk-replica/apply.h"
+#include "ha/check.h"
 #include "ha/mailbox.h"
 #include "ha/pending.h"
 #include "ha/platform.h"
@@ -86,8 +87,10 @@ static int commit_one(struct commit *c, struct pending_epoch *e, struct reason *
 	c->arrived_ns = e->arrived_ns;
 	c->last = e->epoch;
 	pending_release(c->config.pending, e);
-	if (!c->joined) /* else this is the reader itself */
-		mailbox_post(c->config.mailbox, &l);
+	if (c->joined)
+		return 0; /* this is the reader itself */
+	check_compare(c->config.check, l.epoch);
+	mailbox_post(c->config.mailbox, &l);
 	return 0;
 }
 
@@ -126,6 +129,7 @@ int commit_open(const struct commit_config *config, struct commit **ret)
 
 static void join(struct commit *c)
 {
+	check_stop(c->config.check);
 	if (!c->joined)
 		pthread_join(c->thread, NULL);
 	c->joined = true;

@@ -9,7 +9,7 @@
  * useless, and the backup hands over.
  *
  * LETTER_COMMITTED (epoch; value 1: the memory oracle disagreed) or LETTER_FAILED go to the
- * main thread.
+ * main thread, the former once what was asked of the epoch (check.h) is answered.
  */
 #ifndef POLLUX_HA_COMMIT_H
 #define POLLUX_HA_COMMIT_H
@@ -19,6 +19,7 @@
 #include "base/err.h"
 
 struct apply;
+struct check;
 struct commit;
 struct disk_log;
 struct mailbox;
@@ -30,6 +31,7 @@ struct commit_config {
 	struct pending *pending;
 	struct disk_log *log; /* NULL: no disks */
 	struct apply *apply;  /* NULL likewise */
+	struct check *check;  /* compared between two epochs */
 	struct mailbox *mailbox;
 };
 

@@ -88,6 +88,11 @@ void encode_reset(struct encoder *e)
 	e->failed = 0;
 }
 
+void encode_forget(struct encoder *e, uint64_t gfn)
+{
+	page_cache_drop(e->cache, gfn);
+}
+
 const struct encode_counters *encode_counters(const struct encoder *e)
 {
 	return &e->counters;

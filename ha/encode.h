@@ -54,6 +54,8 @@ void encode_close(struct encoder *e);
 int encode_page(struct encoder *e, uint64_t gfn, const void *page);
 /* Emits what waits; call it before EPOCH_END. */
 int encode_flush(struct encoder *e);
+/* The peer does not have the copy of this page that it was sent: next time it goes whole. */
+void encode_forget(struct encoder *e, uint64_t gfn);
 /* Forgets what was sent, and what waits. */
 void encode_reset(struct encoder *e);
 const struct encode_counters *encode_counters(const struct encoder *e);

@@ -103,6 +103,8 @@ static const char *const type_names[] = {
 	[PROTO_HASH] = "HASH",
 	[PROTO_PAGE_HASHES] = "PAGE_HASHES",
 	[PROTO_PAGES_LACKED] = "PAGES_LACKED",
+	[PROTO_DISK_HASHES] = "DISK_HASHES",
+	[PROTO_DISK_DIFFERS] = "DISK_DIFFERS",
 };
 
 static bool type_known(unsigned type)

@@ -52,6 +52,8 @@ static bool read_words(const struct message *m, struct letter *l)
 	case PROTO_HASH:
 	case PROTO_PAGE_HASHES:
 	case PROTO_PAGES_LACKED:
+	case PROTO_DISK_HASHES:
+	case PROTO_DISK_DIFFERS:
 		return false;
 	}
 	message_text(m, text, sizeof(text));

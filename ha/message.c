@@ -194,6 +194,12 @@ static void wire_fields(struct wire *w, struct message *m)
 		wire_u64(w, &m->pages.gfn);
 		wire_u32(w, &m->pages.count);
 		break;
+	case PROTO_DISK_HASHES:
+	case PROTO_DISK_DIFFERS:
+		wire_u16(w, &m->chunks.disk);
+		wire_u64(w, &m->chunks.offset);
+		wire_u32(w, &m->chunks.count);
+		break;
 	case PROTO_PAGES:
 		break;
 	}
@@ -279,12 +285,26 @@ static int check_state(const struct message *m, struct refusal *why)
 	return 0;
 }
 
+/* Of a question, a hash each; of an answer, a bit each. */
+static int check_list_tail(const struct message *m, uint32_t count, struct refusal *why)
+{
+	bool asks = m->type == PROTO_PAGE_HASHES || m->type == PROTO_DISK_HASHES;
+	const uint8_t *tail = m->tail;
+	uint32_t want = asks ? count * PROTO_HASH_BYTES : (count + 7) / 8;
+
+	if (m->tail_len != want)
+		return refusal_set(why, PROTO_BAD_PAYLOAD, "%s of %u carries %u bytes, not %u",
+				   proto_type_name(m->type), count, m->tail_len, want);
+	if (!asks && count % 8 && tail[want - 1] >> count % 8)
+		return refusal_set(why, PROTO_BAD_PAYLOAD, "%s of %u names more",
+				   proto_type_name(m->type), count);
+	return 0;
+}
+
 /* Whether the pages are in the guest is checked where the guest is known. */
 static int check_page_list(const struct message *m, struct refusal *why)
 {
 	const struct proto_pages *p = &m->pages;
-	const uint8_t *tail = m->tail;
-	uint32_t want;
 
 	if (!p->count || p->count > PROTO_HASHES_MAX)
 		return refusal_set(why, PROTO_BAD_PAYLOAD, "%s of %u pages, 1 to %u are allowed",
@@ -292,15 +312,24 @@ static int check_page_list(const struct message *m, struct refusal *why)
 	if (p->gfn > UINT64_MAX - p->count)
 		return refusal_set(why, PROTO_BAD_PAYLOAD, "%s from page %" PRIu64 " on",
 				   proto_type_name(m->type), p->gfn);
-	want = m->type == PROTO_PAGE_HASHES ? p->count * PROTO_HASH_BYTES : (p->count + 7) / 8;
-	if (m->tail_len != want)
+	return check_list_tail(m, p->count, why);
+}
+
+static int check_chunk_list(const struct message *m, struct refusal *why)
+{
+	const struct proto_chunks *c = &m->chunks;
+
+	if (c->disk >= PROTO_DISKS_MAX)
+		return refusal_set(why, PROTO_BAD_PAYLOAD, "disk %u, the limit is %u", c->disk,
+				   PROTO_DISKS_MAX);
+	if (!c->count || c->count > PROTO_CHUNKS_MAX)
+		return refusal_set(why, PROTO_BAD_PAYLOAD, "%s of %u chunks, 1 to %u are allowed",
+				   proto_type_name(m->type), c->count, PROTO_CHUNKS_MAX);
+	if (c->offset % PROTO_CHUNK_BYTES || c->offset > INT64_MAX)
 		return refusal_set(why, PROTO_BAD_PAYLOAD,
-				   "%s of %u pages carries %u bytes, not %u",
-				   proto_type_name(m->type), p->count, m->tail_len, want);
-	if (m->type == PROTO_PAGES_LACKED && p->count % 8 && tail[want - 1] >> p->count % 8)
-		return refusal_set(why, PROTO_BAD_PAYLOAD, "PAGES_LACKED of %u pages names more",
-				   p->count);
-	return 0;
+				   "%s from byte %" PRIu64 " on, where no chunk begins",
+				   proto_type_name(m->type), c->offset);
+	return check_list_tail(m, c->count, why);
 }
 
 /* Which messages have a tail, and how long it may be. */
@@ -320,6 +349,8 @@ static uint32_t tail_limit(uint16_t type)
 	case PROTO_STATE:
 	case PROTO_PAGE_HASHES:
 	case PROTO_PAGES_LACKED:
+	case PROTO_DISK_HASHES:
+	case PROTO_DISK_DIFFERS:
 		return PROTO_PAYLOAD_MAX;
 	case PROTO_HELLO:
 	case PROTO_WELCOME:
@@ -375,6 +406,8 @@ static int check_message(const struct message *m, struct refusal *why)
 		return check_active(m, why);
 	if (m->type == PROTO_PAGE_HASHES || m->type == PROTO_PAGES_LACKED)
 		return check_page_list(m, why);
+	if (m->type == PROTO_DISK_HASHES || m->type == PROTO_DISK_DIFFERS)
+		return check_chunk_list(m, why);
 	if (m->type == PROTO_YIELD)
 		return check_yield(&m->yield, why);
 	return 0;

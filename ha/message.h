@@ -35,7 +35,8 @@ struct message {
 		struct proto_bye bye;
 		struct proto_yield yield;
 		struct proto_hash hash;
-		struct proto_pages pages; /* PAGE_HASHES, PAGES_LACKED */
+		struct proto_pages pages;   /* PAGE_HASHES, PAGES_LACKED */
+		struct proto_chunks chunks; /* DISK_HASHES, DISK_DIFFERS */
 	};
 	const void *tail;
 	uint32_t tail_len;

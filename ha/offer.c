@@ -4,11 +4,10 @@
 #include <inttypes.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
-#include <xxhash.h>
 
 #include "base/bitmap.h"
-#include "base/cursor.h"
 #include "base/fault.h"
+#include "ha/hashes.h"
 #include "ha/platform.h"
 
 struct offer {
@@ -25,22 +24,6 @@ struct offer {
 	struct offer_answer slot[PROTO_HASHES_OPEN]; /* lock: by number modulo */
 	uint64_t asked, answered, taken;	     /* lock */
 };
-
-static void put_hash(struct cursor *c, uint64_t seed, const void *page)
-{
-	XXH128_hash_t h = XXH3_128bits_withSeed(page, PLATFORM_PAGE_BYTES, seed);
-
-	cursor_put_u64(c, h.low64);
-	cursor_put_u64(c, h.high64);
-}
-
-static bool same_hash(struct cursor *c, uint64_t seed, const void *page)
-{
-	XXH128_hash_t h = XXH3_128bits_withSeed(page, PLATFORM_PAGE_BYTES, seed);
-	uint64_t low = cursor_get_u64(c), high = cursor_get_u64(c);
-
-	return cursor_ok(c) && low == h.low64 && high == h.high64;
-}
 
 int offer_open(struct platform *platform, uint64_t seed, const uint64_t *pages, struct offer **ret)
 {
@@ -104,7 +87,7 @@ bool offer_ask(struct offer *o, struct message *ret)
 	while (p.gfn < o->platform->nr_gfns && !page_of(o, p.gfn))
 		p.gfn++;
 	while (p.count < PROTO_HASHES_MAX && (page = page_of(o, p.gfn + p.count))) {
-		put_hash(&c, o->seed, page);
+		hashes_put(&c, o->seed, page, PLATFORM_PAGE_BYTES);
 		p.count++;
 	}
 	o->next = p.gfn + p.count;
@@ -187,7 +170,7 @@ int offer_judge(struct platform *platform, uint64_t seed, const struct message *
 					   ", where the VM has no memory",
 					   p->gfn + i);
 		/* The fault is the test's that the memory oracle notices a hash that lies. */
-		if (!same_hash(&c, seed, page) && !fault_at("offer.blind"))
+		if (!hashes_same(&c, seed, page, PLATFORM_PAGE_BYTES) && !fault_at("offer.blind"))
 			ret[i / 8] |= (uint8_t)(1u << i % 8);
 	}
 	return 0;

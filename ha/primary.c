@@ -385,6 +385,7 @@ static uint64_t tick(struct engine *e, uint64_t now_ns)
 		disk_lost(e, why.text);
 	next = MIN(look_at_vm(e, now_ns), dial_tick(e, now_ns));
 	next = MIN(next, primary_copy_tick(e, now_ns));
+	next = MIN(next, primary_verify_tick(e, now_ns));
 	return MIN(next, primary_epoch_tick(e, now_ns));
 }
 
@@ -413,6 +414,8 @@ static struct json_object *command(struct engine *e, const char *verb, struct js
 	bool forced = json_object_object_get_ex(request, "force", &force) &&
 		      json_object_get_boolean(force);
 
+	if (!strcmp(verb, "verify"))
+		return primary_verify(e, request);
 	if (!strcmp(verb, "failover"))
 		ev.kind = ROLE_EV_OP_FAILOVER;
 	else if (!strcmp(verb, "switchover"))
@@ -459,6 +462,7 @@ static void count(struct engine *e)
 				p->stage.slot[n % p->stage.nr_slots].nr_pages * PLATFORM_PAGE_BYTES;
 	}
 	s->netbuf = p->held.name;
+	s->verified = &p->verified;
 	if (!p->ended && !netbuf_stats(p->netbuf, &held)) {
 		s->hold = held.hold_ns;
 		s->held_bytes = held.held_bytes;

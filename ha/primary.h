@@ -16,6 +16,7 @@
 #include "ha/platform.h"
 #include "ha/resync.h"
 #include "ha/stage.h"
+#include "ha/verify_report.h"
 
 struct control;
 struct copy;
@@ -27,6 +28,7 @@ struct offer;
 struct sender;
 struct settler;
 struct track;
+struct verify;
 
 /* What was asked for of the changes of disks on DRBD. */
 enum drbd_deferral { DRBD_UNKNOWN, DRBD_PASSES, DRBD_WAITS };
@@ -54,8 +56,10 @@ struct primary {
 	struct offer *offer;   /* of its first round; NULL: the standby has nothing of the VM */
 	struct mirror *mirror; /* outlives a link that breaks: see primary_drop_link() */
 	struct copy *copy;
-	struct track *track;  /* NULL: writes are not counted, or the peer does not tell */
-	struct resync resync; /* of the relation that was settled last */
+	struct track *track;   /* NULL: writes are not counted, or the peer does not tell */
+	bool track_failed;     /* nothing is forgotten any more */
+	struct verify *verify; /* NULL: the peer does not compare */
+	struct resync resync;  /* of the relation that was settled last */
 	uint64_t durable_epoch, durable_ops; /* the backup's word */
 	uint64_t session;
 	uint64_t wire_before, raw_before; /* bytes of links that are gone */
@@ -85,6 +89,8 @@ struct primary {
 	/* A switchover: when the guest was told to stop for the last time, when it stood
 	 * still, when the backup's last acknowledgement was read; 0: none. */
 	uint64_t told_ns, still_ns, acked_ns;
+
+	struct verify_report verified; /* the last one, as far as it has been told of */
 
 	uint64_t looked_ns; /* last question whether the VM still runs */
 	bool ended;	    /* the VM was shut down or destroyed */
@@ -138,6 +144,14 @@ void primary_look_at_output(struct engine *e);
  * an echo that keeps the lease, an acknowledgement that lets output go, would wait for it. */
 void primary_checkpoint_due(struct engine *e);
 uint64_t primary_epoch_tick(struct engine *e, uint64_t now_ns);
+
+/* primary_verify.c */
+int primary_verify_open(struct engine *e, uint64_t seed);
+/* What was going on is broken off. */
+void primary_verify_close(struct engine *e);
+struct json_object *primary_verify(struct engine *e, struct json_object *request);
+/* Tells how it ended; returns when to look again. */
+uint64_t primary_verify_tick(struct engine *e, uint64_t now_ns);
 
 /* primary_switch.c: the last epoch here, and what becomes of it. */
 void primary_switch_begin(struct engine *e);

@@ -14,6 +14,7 @@
 #include "ha/offer.h"
 #include "ha/send.h"
 #include "ha/track.h"
+#include "ha/verify.h"
 #include "netbuf/netbuf.h"
 
 /* After so many rounds the rest is epoch.h's, which slows the guest until it fits. */
@@ -94,6 +95,19 @@ static int open_disks(struct engine *e, struct reason *why)
 	return r ? r : choose_regions(e, why);
 }
 
+/* Of its memory first, when that is offered; of either, when it is verified. */
+static int answered(void *opaque, const struct message *m, struct refusal *why)
+{
+	struct primary *p = opaque;
+
+	if (p->offer && (!p->verify || !verify_asks(p->verify)))
+		return offer_answered(p->offer, m, why);
+	if (p->verify && (m->type == PROTO_PAGES_LACKED || m->type == PROTO_DISK_DIFFERS))
+		return verify_answered(p->verify, m, why);
+	return refusal_set(why, PROTO_UNEXPECTED, "%s is not for this side",
+			   proto_type_name(m->type));
+}
+
 static int open_link(struct engine *e, const struct dial_connected *c, struct reason *why)
 {
 	struct primary *p = e->side;
@@ -121,17 +135,19 @@ static int open_link(struct engine *e, const struct dial_connected *c, struct re
 	int r = 0;
 
 	p->durable_epoch = p->durable_ops = 0;
+	p->track_failed = false;
 	if (p->resync.tracked && p->sources.nr_disks && c->welcome.features & PROTO_FEATURE_DURABLE)
 		r = track_open(e->settings.run_dir, p->sources.nr_disks, &p->track);
 	e->stats.memory_kept = c->welcome.features & PROTO_FEATURE_KEPT;
 	if (!r && e->stats.memory_kept)
 		r = offer_open(&p->platform, transport_session(c->bulk), p->capture.round,
 			       &p->offer);
-	if (p->offer) {
-		sender.offer = p->offer;
-		link.sink = offer_answered;
-		link.opaque = p->offer;
-	}
+	if (!r && c->welcome.features & PROTO_FEATURE_VERIFY)
+		r = primary_verify_open(e, transport_session(c->bulk));
+	sender.offer = p->offer;
+	sender.verify = p->verify;
+	link.sink = answered;
+	link.opaque = p;
 	if (!r)
 		r = link_open(&link, &p->link);
 	if (!r)
@@ -206,7 +222,7 @@ static void tell_track(struct engine *e)
 				   .durable_ops = p->durable_ops };
 	struct sender_position at;
 
-	if (!p->track || !p->sender)
+	if (!p->track || !p->sender || p->track_failed)
 		return;
 	sender_position(p->sender, &at);
 	news.copied = (struct track_copied){ at.ops, at.disk, at.offset };
@@ -215,8 +231,7 @@ static void tell_track(struct engine *e)
 		return;
 	engine_event(e, "track-failed", "what the backup holds is not forgotten any more: %s",
 		     strerror(-track_error(p->track)));
-	track_close(p->track);
-	p->track = NULL;
+	p->track_failed = true;
 }
 
 int primary_durable(struct engine *e, uint64_t epoch, uint64_t disk_ops)
@@ -285,6 +300,7 @@ void primary_drop_link(struct engine *e)
 	p->link = NULL;
 	offer_close(p->offer);
 	p->offer = NULL;
+	primary_verify_close(e);
 	copy_close(p->copy);
 	p->copy = NULL;
 	track_close(p->track);

@@ -43,10 +43,12 @@
 #define PROTO_TEXT_MAX	   1024u       /* text of REFUSE, HANDOVER, BYE */
 #define PROTO_STATE_MAX	   (64u << 20) /* state of one epoch, all frames together */
 #define PROTO_DISKS_MAX	   8u
-#define PROTO_HASH_BYTES   16u	 /* XXH3-128 of a page, seeded with the session id */
-#define PROTO_HASHES_MAX   4096u /* pages in one PAGE_HASHES */
-#define PROTO_HASHES_OPEN  8u	 /* PAGE_HASHES that may wait for their PAGES_LACKED */
-#define PROTO_EPOCHS_OPEN  8u	 /* epochs that may have frames before EPOCH_END of the first */
+#define PROTO_HASH_BYTES   16u	  /* XXH3-128 of a page, seeded with the session id */
+#define PROTO_HASHES_MAX   4096u  /* pages in one PAGE_HASHES */
+#define PROTO_HASHES_OPEN  8u	  /* PAGE_HASHES that may wait for their PAGES_LACKED */
+#define PROTO_CHUNK_BYTES  65536u /* of a disk, in DISK_HASHES */
+#define PROTO_CHUNKS_MAX   256u	  /* of them in one */
+#define PROTO_EPOCHS_OPEN  8u	  /* epochs that may have frames before EPOCH_END of the first */
 #define PROTO_MEMORY_MAX   (UINT64_C(1) << 40)
 #define PROTO_REQUEST_MAX  (1u << 20) /* JSON of the exchange that prepares a standby */
 
@@ -80,8 +82,10 @@ enum proto_type {
 	PROTO_YIELD = 53,	    /* P  has stopped its VM for good: take over at once */
 	PROTO_YIELD_REQUEST = 54,   /* B  its operator asks for that */
 	PROTO_HASH = 64,	    /* P  memory oracle; before EPOCH_END of its epoch */
-	PROTO_PAGE_HASHES = 65,	    /* P  in the first round: what pages hold */
-	PROTO_PAGES_LACKED = 66,    /* B  its answer: which of them are to be sent */
+	PROTO_PAGE_HASHES = 65,	    /* P  what pages hold: in the first round, or to verify */
+	PROTO_PAGES_LACKED = 66,    /* B  its answer: in which of them the backup's differ */
+	PROTO_DISK_HASHES = 67,	    /* P  what chunks of a disk hold: to verify */
+	PROTO_DISK_DIFFERS = 68,    /* B  its answer */
 };
 
 enum proto_kind {
@@ -90,12 +94,14 @@ enum proto_kind {
 };
 
 /* HELLO.features, WELCOME.features: offered, and chosen out of the offer. */
-#define PROTO_FEATURE_DELTA   UINT64_C(1) /* delta records in PAGES */
-#define PROTO_FEATURE_KEPT    UINT64_C(2) /* the standby has memory of this VM: PAGE_HASHES */
-#define PROTO_FEATURE_ZEROED  UINT64_C(4) /* the standby's memory is zeroes */
-#define PROTO_FEATURE_DURABLE UINT64_C(8) /* DURABLE is sent */
+#define PROTO_FEATURE_DELTA   UINT64_C(1)  /* delta records in PAGES */
+#define PROTO_FEATURE_KEPT    UINT64_C(2)  /* the standby has memory of this VM: PAGE_HASHES */
+#define PROTO_FEATURE_ZEROED  UINT64_C(4)  /* the standby's memory is zeroes */
+#define PROTO_FEATURE_DURABLE UINT64_C(8)  /* DURABLE is sent */
+#define PROTO_FEATURE_VERIFY  UINT64_C(16) /* hashes are compared at the end of an epoch */
 #define PROTO_FEATURES_KNOWN                                                                       \
-	(PROTO_FEATURE_DELTA | PROTO_FEATURE_KEPT | PROTO_FEATURE_ZEROED | PROTO_FEATURE_DURABLE)
+	(PROTO_FEATURE_DELTA | PROTO_FEATURE_KEPT | PROTO_FEATURE_ZEROED | PROTO_FEATURE_DURABLE | \
+	 PROTO_FEATURE_VERIFY)
 
 /* HELLO.codecs is a set of bits `1 << codec`; every peer has CODEC_NONE. */
 
@@ -230,10 +236,24 @@ struct proto_hash {
  * PROTO_HASH_BYTES, of the pages from gfn on: low half, high half, u64 each.
  * PAGES_LACKED: the same gfn and count, then (count + 7) / 8 bytes: bit i (of byte i / 8, from
  * the lowest) is set if the backup's page gfn + i is another; bits beyond count are 0.
- * Answers come in the order of the questions. Only before the first epoch has ended.
+ * Answers come in the order of the questions. Before the first epoch has ended they compare with
+ * what the standby was; later, with PROTO_FEATURE_VERIFY, with what it is once the epoch that
+ * they are sent in is committed, and one question at a time is open.
  */
 struct proto_pages {
 	uint64_t gfn;
+	uint32_t count;
+};
+
+/*
+ * DISK_HASHES: u16 disk, u64 offset (whole chunks), u32 count (1 to PROTO_CHUNKS_MAX), then
+ * `count` hashes as above, of the chunks of PROTO_CHUNK_BYTES from there on; the last one of a
+ * disk may be shorter. DISK_DIFFERS: the same three, then bits as in PAGES_LACKED. With
+ * PROTO_FEATURE_VERIFY, and as PAGE_HASHES then.
+ */
+struct proto_chunks {
+	uint16_t disk;
+	uint64_t offset;
 	uint32_t count;
 };
 

@@ -64,8 +64,8 @@ int resync_read_sets(struct control *control, const struct disk_info *disks, uns
 	return 0;
 }
 
-static int mark_disk(struct control *control, const struct region_sets *s, unsigned int disk,
-		     struct reason *why)
+int resync_mark(struct control *control, const struct region_sets *s, unsigned int disk,
+		struct reason *why)
 {
 	size_t words = bitmap_words(region_count(s->disk_bytes[disk]));
 	size_t len = 2 + 8 + words * sizeof(uint64_t);
@@ -180,7 +180,7 @@ static int merge(struct control *control, const struct resync_config *config, co
 		return reason_set(why, -err, "the regions cannot be read: %s", strerror(-err));
 	err = region_sets_from_text(&theirs, text, why);
 	for (unsigned int i = 0; i < config->nr_disks && !err; i++)
-		err = mark_disk(control, &theirs, i, why);
+		err = resync_mark(control, &theirs, i, why);
 	region_sets_close(&theirs);
 	if (!err && fault_at("resync.marked"))
 		err = reason_set(why, EIO, "fault point resync.marked");

@@ -59,6 +59,10 @@ void resync_settle(const struct resync_config *config, const struct resync_offer
 int resync_read_sets(struct control *control, const struct disk_info *disks, unsigned int nr_disks,
 		     struct region_sets *ret);
 
+/* Marks what one disk's set has, durably. */
+int resync_mark(struct control *control, const struct region_sets *s, unsigned int disk,
+		struct reason *why);
+
 /* Takeover: counts in the region file that the standby has kept ready; if that cannot be, it
  * is removed, and the next copy is a full one. */
 int resync_count_here(struct control *control, const char *state_dir, struct reason *why);

@@ -13,6 +13,7 @@
 #include "ha/encode.h"
 #include "ha/mailbox.h"
 #include "ha/transport.h"
+#include "ha/verify.h"
 
 int sender_message(struct sender *s, struct message *m)
 {
@@ -85,6 +86,8 @@ static int drain(struct sender *s, const struct mirror_mark *limit)
 	int err;
 
 	while (!(err = mirror_next(s->config.mirror, limit, &r, &s->why.why))) {
+		if (s->config.verify)
+			verify_record(s->config.verify, &r);
 		err = sender_record(s, &r, false);
 		if (err)
 			return err;
@@ -179,6 +182,8 @@ static int do_epoch(struct sender *s, const struct stage_slot *slot)
 		if (!r)
 			r = drain(s, &slot->disk_limit);
 	}
+	if (!r)
+		r = sender_verify_epoch(s, slot);
 	for (uint64_t i = 0; !r && i < slot->nr_pages; i++)
 		r = encode_page(s->encoder, slot->gfn[i], slot->pages + i * PLATFORM_PAGE_BYTES);
 	if (!r)
@@ -298,6 +303,8 @@ static void *run(void *opaque)
 			r = job.slot ? do_epoch(s, job.slot) : sender_do_round(s);
 		else if (!s->copied && clock_now_ns() >= s->copy_next_ns)
 			r = copy_step(s);
+		else if (sender_verify_due(s))
+			r = sender_verify(s);
 		else
 			r = wait_for_work(s);
 	}

@@ -28,6 +28,7 @@ struct offer;
 struct sender;
 struct stage_slot;
 struct transport;
+struct verify;
 
 struct sender_config {
 	struct transport *bulk;
@@ -41,9 +42,10 @@ struct sender_config {
 	bool delta;
 	uint64_t cache_bytes;
 	/* The first round: what the standby's memory is before it. */
-	struct offer *offer; /* of this VM (offer.h), or NULL */
-	bool zeroed;	     /* zeroes */
-	uint64_t copy_cap;   /* bytes a second of the disks' copy; 0: no cap */
+	struct offer *offer;   /* of this VM (offer.h), or NULL */
+	bool zeroed;	       /* zeroes */
+	uint64_t copy_cap;     /* bytes a second of the disks' copy; 0: no cap */
+	struct verify *verify; /* verify.h; NULL: the peer does not compare */
 };
 
 /* Starts the thread. Everything in the configuration outlives it. */

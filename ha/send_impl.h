@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Inside the sender: what send.c and send_round.c share.
+ * Inside the sender: what send.c, send_round.c and send_verify.c share.
  */
 #ifndef POLLUX_HA_SEND_IMPL_H
 #define POLLUX_HA_SEND_IMPL_H
@@ -65,5 +65,10 @@ bool sender_stops(struct sender *s);
 
 /* send_round.c: what a live round names. */
 int sender_do_round(struct sender *s);
+
+/* send_verify.c: a look is due and nothing else is; an epoch is about to be sent. */
+bool sender_verify_due(struct sender *s);
+int sender_verify(struct sender *s);
+int sender_verify_epoch(struct sender *s, const struct stage_slot *slot);
 
 #endif

@@ -12,6 +12,7 @@
 #include "ha/encode.h"
 #include "ha/mailbox.h"
 #include "ha/transport.h"
+#include "ha/verify.h"
 
 #define ROUND_SLICE 256u /* pages between two looks at the mirror */
 
@@ -132,6 +133,8 @@ int sender_do_round(struct sender *s)
 
 	s->round_pages = bitmap_count(c->round, c->platform->nr_gfns);
 	s->round_done = 0;
+	if (s->config.verify)
+		verify_round(s->config.verify, c->round);
 	r = s->config.offer && !s->round_before ? do_offered_round(s) : do_whole_round(s);
 	s->round_before = true;
 	if (!r)

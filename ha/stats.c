@@ -6,6 +6,7 @@
 #include "ha/capture.h"
 #include "ha/role.h"
 #include "ha/settings.h"
+#include "ha/verify_report.h"
 
 void stats_pause(struct stats *s, const struct capture_steps *steps)
 {
@@ -190,5 +191,7 @@ struct json_object *stats_json(const struct stats_view *v)
 		 (uint64_t[]){ s->pause_min_ns, s->pause_max_ns });
 	add_pair(o, "oracle", v->settings->oracle, oracle_names,
 		 (uint64_t[]){ s->oracle_checked, s->oracle_failed });
+	json_object_object_add(o, "verify",
+			       s->verified ? verify_report_json(s->verified, v->now_ns) : NULL);
 	return o;
 }

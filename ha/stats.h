@@ -15,6 +15,7 @@ struct capture_steps;
 struct json_object;
 struct role;
 struct settings;
+struct verify_report;
 
 struct stats_resync {
 	bool known, partial;
@@ -44,6 +45,7 @@ struct stats {
 	uint64_t detect_ns, takeover_ns;
 	uint64_t pause_min_ns, pause_max_ns; /* of a switchover to here; max 0: none */
 	uint64_t oracle_checked, oracle_failed;
+	const struct verify_report *verified; /* the side's; NULL: it does not */
 };
 
 void stats_pause(struct stats *s, const struct capture_steps *steps);

@@ -12,6 +12,8 @@ struct track {
 	bool closed;		/* lock; the thread frees everything */
 	struct track_news news; /* lock */
 	int error;		/* lock */
+	uint64_t hold;		/* lock: nothing is forgotten before this epoch is durable */
+	bool forgetting;	/* lock */
 	uint64_t cut;		/* atomic: the last epoch whose boundary was, or is being, cut */
 
 	/* The thread's. */
@@ -70,12 +72,42 @@ static int copy_step(struct track *t, const struct track_news *n)
 	return 0;
 }
 
+static bool begin_forgetting(struct track *t, uint64_t durable)
+{
+	pthread_mutex_lock(&t->lock);
+	t->forgetting = durable >= t->hold;
+	pthread_mutex_unlock(&t->lock);
+	return t->forgetting;
+}
+
+static void end_forgetting(struct track *t)
+{
+	pthread_mutex_lock(&t->lock);
+	t->forgetting = false;
+	pthread_mutex_unlock(&t->lock);
+}
+
+int track_hold(struct track *t, uint64_t epoch)
+{
+	bool busy;
+
+	pthread_mutex_lock(&t->lock);
+	busy = t->forgetting;
+	if (!busy)
+		t->hold = MAX(t->hold, epoch);
+	pthread_mutex_unlock(&t->lock);
+	return busy ? -EAGAIN : 0;
+}
+
 static int epoch_step(struct track *t, const struct track_news *n)
 {
 	int err = 0;
 
 	if (t->rotated && n->durable_epoch >= t->wanted) {
+		if (!begin_forgetting(t, n->durable_epoch))
+			return -EAGAIN;
 		err = forget(t, t->nr_disks, 0);
+		end_forgetting(t);
 		t->rotated = err != 0;
 	}
 	if (err || t->rotated)

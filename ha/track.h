@@ -14,7 +14,7 @@
  *
  * One a link: epochs and records count anew with each.
  *
- * Threads: all calls by one.
+ * Threads: all calls by one, but track_hold().
  */
 #ifndef POLLUX_HA_TRACK_H
 #define POLLUX_HA_TRACK_H
@@ -45,6 +45,9 @@ void track_close(struct track *t);
 /* The boundary of this epoch is about to be cut; at once, while the VM still runs. */
 void track_cut(struct track *t, uint64_t epoch);
 void track_tell(struct track *t, const struct track_news *news);
+/* What is marked from here on (CONTROL_TRACK_MARK) is not forgotten before this epoch is durable.
+ * -EAGAIN: something is being forgotten right now. Any thread. */
+int track_hold(struct track *t, uint64_t epoch);
 /* The -errno that ended it, else 0. */
 int track_error(struct track *t);
 

@@ -11,7 +11,7 @@ FUZZ_FLAGS := -std=gnu17 -D_GNU_SOURCE -I. -O1 -g -fno-omit-frame-pointer -fno-s
 	-fsanitize=address,undefined -fno-sanitize-recover=undefined -pthread
 
 OBJECTS_fuzz_frame := ha/frame ha/message ha/codec ha/delta ha/encode ha/decode \
-	ha/offer base/bitmap base/cursor base/err base/fault
+	ha/offer ha/check disk-replica/format base/bitmap base/cursor base/err base/fault
 LIBS_fuzz_frame := $(shell $(PKG_CONFIG) --libs liblz4 libzstd zlib libxxhash 2>/dev/null)
 
 FUZZ_NAMES := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))

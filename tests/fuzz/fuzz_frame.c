@@ -2,10 +2,12 @@
 /*
  * Fuzzes what a peer can send: frames as they come, payloads in frames that are right,
  * and PAGES, whose records are applied to a small memory between guards; hashes of pages
- * against that memory, and answers to what was asked of it. The first byte of the input
+ * and of a disk against what is there, and answers to what was asked. The first byte of the input
  * chooses the way in. A refusal must hand out nothing.
  */
 #include "base/cursor.h"
+#include "disk-replica/apply.h"
+#include "ha/check.h"
 #include "ha/decode.h"
 #include "ha/delta.h"
 #include "ha/encode.h"
@@ -108,6 +110,31 @@ static void fuzz_offer(const struct message *m)
 	offer_close(o);
 }
 
+int apply_read(const struct apply *a, unsigned int disk, uint64_t offset, void *ret, size_t len)
+{
+	(void)a;
+	if (disk || offset > 3 * PROTO_CHUNK_BYTES + 1 || len > 3 * PROTO_CHUNK_BYTES + 1 - offset)
+		abort();
+	memset(ret, (int)len, len);
+	return 0;
+}
+
+static void fuzz_check(const struct message *m)
+{
+	static const struct disk_info disk = { .bytes = 3 * PROTO_CHUNK_BYTES + 1 };
+	struct platform p = { .ops = &memory_ops, .nr_gfns = NR_GFNS };
+	struct check_config config = { .platform = &p, .disks = &disk, .nr_disks = 1 };
+	struct message answer;
+	struct check *c;
+
+	if ((m->type != PROTO_PAGE_HASHES && m->type != PROTO_DISK_HASHES) ||
+	    check_open(&config, &c) < 0)
+		return;
+	if (!check_ask(c, m, NULL) && (!check_compare(c, m->epoch) || !check_answer(c, &answer)))
+		abort();
+	check_close(c);
+}
+
 static void fuzz_payload(const uint8_t *data, size_t len)
 {
 	static uint8_t room[4096];
@@ -131,6 +158,7 @@ static void fuzz_payload(const uint8_t *data, size_t len)
 	if (m.type == PROTO_PAGES)
 		fuzz_pages(m.tail, m.tail_len);
 	fuzz_offer(&m);
+	fuzz_check(&m);
 }
 
 static int deliver(void *opaque, const void *payload, uint32_t len, unsigned records)

@@ -425,6 +425,16 @@ static struct message sample(uint16_t type)
 		m.tail = "\x01\x02";
 		m.tail_len = 2;
 		break;
+	case PROTO_DISK_HASHES:
+		m.chunks = (struct proto_chunks){ .disk = 7, .offset = 3 << 16, .count = 2 };
+		m.tail = "0123456789abcdef0123456789abcdef";
+		m.tail_len = 32;
+		break;
+	case PROTO_DISK_DIFFERS:
+		m.chunks = (struct proto_chunks){ .disk = 7, .offset = 3 << 16, .count = 10 };
+		m.tail = "\x01\x02";
+		m.tail_len = 2;
+		break;
 	case PROTO_PAGES:
 		m.tail = "{}";
 		m.tail_len = 2;
@@ -525,6 +535,14 @@ static void test_message_limits(void **state)
 	BAD(PROTO_PAGES_LACKED, m.pages.count = 8, PROTO_BAD_PAYLOAD);
 	BAD(PROTO_PAGES_LACKED, m.pages.count = 17, PROTO_BAD_PAYLOAD);
 	BAD(PROTO_PAGES_LACKED, m.tail = "\0\4", PROTO_BAD_PAYLOAD); /* an eleventh of ten */
+	BAD(PROTO_DISK_HASHES, m.chunks.disk = 8, PROTO_BAD_PAYLOAD);
+	BAD(PROTO_DISK_HASHES, m.chunks.offset = 1, PROTO_BAD_PAYLOAD);
+	BAD(PROTO_DISK_HASHES, m.chunks.offset = UINT64_C(1) << 63, PROTO_BAD_PAYLOAD);
+	BAD(PROTO_DISK_HASHES, m.chunks.count = 0, PROTO_BAD_PAYLOAD);
+	BAD(PROTO_DISK_HASHES, m.chunks.count = 1, PROTO_BAD_PAYLOAD);
+	BAD(PROTO_DISK_HASHES, m.chunks.count = PROTO_CHUNKS_MAX + 1, PROTO_BAD_PAYLOAD);
+	BAD(PROTO_DISK_DIFFERS, m.chunks.count = 17, PROTO_BAD_PAYLOAD);
+	BAD(PROTO_DISK_DIFFERS, m.tail = "\0\4", PROTO_BAD_PAYLOAD);
 	BAD(PROTO_HEARTBEAT, m.heartbeat.active = 2, PROTO_BAD_PAYLOAD);
 	BAD(PROTO_HEARTBEAT_REPLY, m.reply.active = 2, PROTO_BAD_PAYLOAD);
 	BAD(PROTO_BYE, m.tail_len = PROTO_TEXT_MAX + 1, PROTO_BAD_PAYLOAD);

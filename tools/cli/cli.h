@@ -20,7 +20,8 @@ enum cli_exit {
 	CLI_NOT_PERMITTED = 4,
 	CLI_NO_DAEMON = 5,
 	CLI_TIMEOUT = 6,
-	CLI_UNSAFE = 7, /* needs --force and --reason */
+	CLI_UNSAFE = 7,	 /* needs --force and --reason */
+	CLI_DIFFERS = 8, /* verify: the backup differs, or may */
 };
 
 /* What the options said; a command uses what its row in the table allows. */
@@ -28,6 +29,7 @@ struct cli {
 	const char *args[4];
 	int nr_args;
 	bool force, follow, json;
+	bool repair, memory, disks; /* of verify */
 	const char *reason, *until;
 	uint64_t timeout_ns;
 	struct json_object *options; /* of protect: name -> text */
@@ -37,7 +39,7 @@ typedef int cli_fn(const struct cli *cli);
 
 cli_fn cli_vm_create, cli_vm_list, cli_vm_console, cli_vm_shutdown, cli_vm_destroy;
 cli_fn cli_protect, cli_unprotect, cli_reprotect, cli_status, cli_failover, cli_switchover;
-cli_fn cli_events, cli_wait, cli_version;
+cli_fn cli_verify, cli_events, cli_wait, cli_version;
 
 /* "pollux: TEXT" on standard error; returns `code`. */
 __attribute__((format(printf, 2, 3))) int cli_fail(enum cli_exit code, const char *fmt, ...);
@@ -54,6 +56,18 @@ int cli_order(struct json_object *request, const char *done);
 struct json_object *cli_request(const char *verb, const char *vm);
 /* The exit code of a refusal; says its reason. */
 int cli_refusal(struct json_object *reply);
+
+/* --- progress.c: of long work, on a terminal ---------------------------------------------- */
+
+struct cli_progress {
+	uint64_t began_ns, began_bytes, shown_ns;
+	bool shown;
+};
+/* One line on standard error, overwritten by the next: how far, rate, time left. Says nothing
+ * where that is no terminal. A zeroed `p` begins. */
+void cli_progress(struct cli_progress *p, const char *what, uint64_t done, uint64_t total);
+/* Nothing of it is left on the screen. */
+void cli_progress_end(struct cli_progress *p);
 
 /* --- print.c: what people read ------------------------------------------------------------ */
 

@@ -15,6 +15,7 @@ enum {
 	ALLOW_FOR = 8,
 	ALLOW_TIMEOUT = 16,
 	ALLOW_PROTECTION = 32,
+	ALLOW_VERIFY = 64,
 };
 
 static cli_fn cli_help;
@@ -40,6 +41,9 @@ static const struct command {
 	{ "switchover", 1, 1, ALLOW_TIMEOUT, cli_switchover, "VM [--timeout=DURATION]",
 	  "move the VM to the backup; nothing is lost" },
 	{ "reprotect", 1, 1, 0, cli_reprotect, "VM", "protect a VM that moved here" },
+	{ "verify", 1, 1, ALLOW_VERIFY | ALLOW_JSON, cli_verify,
+	  "VM [--repair] [--memory] [--disks] [--format json]",
+	  "compare the backup with the VM, bit by bit" },
 	{ "status", 0, 1, ALLOW_JSON, cli_status, "[VM] [--format json]",
 	  "protected or not, and why not" },
 	{ "failover", 1, 1, 0, cli_failover, "VM", "let the backup run the VM from now on" },
@@ -63,7 +67,8 @@ static void print_usage(FILE *to)
 	}
 	fputs("\nprotect takes the keys of [protection] in pollux.conf(5) as options.\n"
 	      "Exit codes: 0 done, 1 failed, 2 usage, 3 refused beforehand, 4 not permitted,\n"
-	      "5 no daemon, 6 timeout, 7 unsafe without --force. More: man pollux.\n",
+	      "5 no daemon, 6 timeout, 7 unsafe without --force, 8 the backup differs. More: man "
+	      "pollux.\n",
 	      to);
 }
 
@@ -142,6 +147,18 @@ static int take_protection(struct cli *cli, const char *arg)
 	return 0;
 }
 
+static bool take_verify(struct cli *cli, const char *arg)
+{
+	bool *flag = !strcmp(arg, "--repair")	? &cli->repair
+		     : !strcmp(arg, "--memory") ? &cli->memory
+		     : !strcmp(arg, "--disks")	? &cli->disks
+						: NULL;
+
+	if (flag)
+		*flag = true;
+	return flag;
+}
+
 static int take_option(struct cli *cli, const struct command *c, const char *arg, const char *next,
 		       int *ret_more)
 {
@@ -159,6 +176,8 @@ static int take_option(struct cli *cli, const struct command *c, const char *arg
 			return *v ? 0 : cli_fail(CLI_USAGE, "--reason needs a text");
 		}
 	}
+	if (c->allow & ALLOW_VERIFY && take_verify(cli, arg))
+		return 0;
 	if (c->allow & ALLOW_FOLLOW && !strcmp(arg, "--follow")) {
 		cli->follow = true;
 		return 0;

@@ -134,6 +134,21 @@ static void print_resync(struct json_object *vm)
 		    json_text(o, "reason", "?"));
 }
 
+static void print_verify(struct json_object *vm)
+{
+	struct json_object *o = json_member(vm, "verify");
+	const char *state = json_text(o, "state", "");
+
+	if (!strcmp(state, "running"))
+		row("verified", "it is going on since %s", duration_cell(o, "took_ns").text);
+	else if (!strcmp(state, "broken"))
+		row("verified", "broken off %s ago: %s", duration_cell(o, "age_ns").text,
+		    json_text(o, "reason", "?"));
+	else if (*state)
+		row("verified", "%s ago: %s", duration_cell(o, "age_ns").text,
+		    json_number(o, "left", 0) ? "THE BACKUP DIFFERS" : "no difference");
+}
+
 static void print_traffic(struct json_object *vm)
 {
 	uint64_t raw = json_number(vm, "bytes_raw", 0), wire = json_number(vm, "bytes_wire", 0);
@@ -182,6 +197,7 @@ static void print_engine(struct json_object *vm)
 		row("kept", "%s pages (%s) of the last copy were there before it",
 		    number_cell(kept, "pages").text, size_cell(kept, "bytes").text);
 	print_resync(vm);
+	print_verify(vm);
 	if (moved)
 		row("switchover", "the VM stood still for %s to %s",
 		    duration_cell(moved, "pause_min_ns").text,

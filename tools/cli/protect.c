@@ -139,24 +139,31 @@ int cli_events(const struct cli *cli)
 
 /* --- wait ------------------------------------------------------------------------------------ */
 
-static int ask_word(const struct cli *cli, bool *ret_protected, char *ret_word, size_t room)
+static int ask_word(const struct cli *cli, bool *ret_protected, char *ret_word, size_t room,
+		    struct cli_progress *progress)
 {
 	cleanup_json struct json_object *reply = NULL;
-	struct json_object *vms;
+	struct json_object *vms, *vm, *copy;
 	int r = cli_ask(cli_request("status", cli->args[0]), &reply);
 
 	if (r)
 		return r;
 	if (json_get_array(reply, "vms", &vms, NULL) < 0 || !json_object_array_length(vms))
 		return cli_fail(CLI_FAILED, "polluxd's answer holds no VM");
-	*ret_protected = json_flag(json_object_array_get_idx(vms, 0), "protected");
-	snprintf(ret_word, room, "%s", json_text(json_object_array_get_idx(vms, 0), "word", "?"));
+	vm = json_object_array_get_idx(vms, 0);
+	*ret_protected = json_flag(vm, "protected");
+	snprintf(ret_word, room, "%s", json_text(vm, "word", "?"));
+	copy = json_member(vm, "copy");
+	if (!strcmp(json_text(vm, "state", ""), "copying"))
+		cli_progress(progress, "copied", json_number(copy, "done_bytes", 0),
+			     json_number(copy, "total_bytes", 0));
 	return CLI_DONE;
 }
 
 int cli_wait(const struct cli *cli)
 {
 	uint64_t deadline = cli->timeout_ns ? clock_now_ns() + cli->timeout_ns : 0;
+	struct cli_progress progress = { 0 };
 	bool wanted, is = false;
 	char word[256], limit[32];
 	int r;
@@ -165,7 +172,9 @@ int cli_wait(const struct cli *cli)
 		return cli_fail(CLI_USAGE, "wait needs --for=protected or --for=unprotected");
 	wanted = !strcmp(cli->until, "protected");
 	for (;;) {
-		r = ask_word(cli, &is, word, sizeof(word));
+		r = ask_word(cli, &is, word, sizeof(word), &progress);
+		if (r || is == wanted || (deadline && clock_now_ns() >= deadline))
+			cli_progress_end(&progress);
 		if (r)
 			return r;
 		if (is == wanted) {

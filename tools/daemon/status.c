@@ -23,7 +23,7 @@ static const char *const passed_on[] = {
 	"bytes_wire",  "steps_ns",    "copy",
 	"takeover",    "switchover",  "timeout_ns",
 	"oracle",      "live_rounds", "memory_kept",
-	"netbuf",      "resync",
+	"netbuf",      "resync",      "verify",
 };
 
 /* How the VM came here: kept beyond the pollux-ha that brought it. */

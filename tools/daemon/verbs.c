@@ -17,7 +17,8 @@ static const struct verb verbs[] = {
 	{ "vm.console", true, verb_vm_console },   { "protect", true, verb_protect },
 	{ "unprotect", true, verb_unprotect },	   { "failover", true, verb_failover },
 	{ "switchover", true, verb_switchover },   { "reprotect", true, verb_reprotect },
-	{ "status", false, verb_status },	   { "version", false, verb_version },
+	{ "verify", true, verb_verify },	   { "status", false, verb_status },
+	{ "version", false, verb_version },
 };
 
 const struct verb *verb_find(const char *name)

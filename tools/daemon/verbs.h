@@ -47,6 +47,7 @@ __attribute__((format(printf, 3, 4))) void verb_refuse(struct verb_reply *reply,
 verb_fn verb_vm_create, verb_vm_list, verb_vm_shutdown, verb_vm_destroy, verb_vm_console;
 /* verbs_ha.c */
 verb_fn verb_protect, verb_unprotect, verb_reprotect, verb_failover, verb_switchover;
+verb_fn verb_verify;
 verb_fn verb_status, verb_version;
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Verbs about protection: protect, unprotect, reprotect, failover, status. */
+/* Verbs about protection: protect, unprotect, reprotect, failover, switchover, verify, status. */
 #include <stdio.h>
 
 #include "base/clock.h"
@@ -326,6 +326,34 @@ void verb_switchover(struct daemon *d, struct json_object *request, struct verb_
 	json_add_u64(request, "timeout_ns", timeout_ns);
 	if (order(d, vm, request, reply))
 		await_switchover(d, vm, timeout_ns, reply);
+}
+
+/* Begins it; how far it is, and what it finds, is in the status from then on. */
+void verb_verify(struct daemon *d, struct json_object *request, struct verb_reply *reply)
+{
+	struct vm *vm = verb_find_vm(d, request, reply);
+	cleanup_json struct json_object *o = json_object_new_object(), *answer = NULL;
+	struct reason why;
+
+	if (!vm || !is_guarded(vm, reply))
+		return;
+	if (!vm->guard.primary) {
+		verb_refuse(reply, "refused", "VM %s runs on %s: pollux verify %s there", vm->name,
+			    vm->guard.peer, vm->name);
+		return;
+	}
+	json_add_string(o, "verb", "verify");
+	json_add_bool(o, "memory", json_flag(request, "memory"));
+	json_add_bool(o, "disks", json_flag(request, "disks"));
+	json_add_bool(o, "repair", json_flag(request, "repair"));
+	if (guard_call(d, vm->name, o, ORDER_NS, &answer, &why) < 0) {
+		verb_refuse(reply, "failed", "%s", why.text);
+	} else if (!json_flag(answer, "ok")) {
+		pass_refusal(answer, reply);
+	} else {
+		reply->o = json_object_new_object();
+		json_add_copy(reply->o, "number", answer);
+	}
 }
 
 void verb_status(struct daemon *d, struct json_object *request, struct verb_reply *reply)
