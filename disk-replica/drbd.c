@@ -3,12 +3,11 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
 
 #include "disk-replica/command.h"
 
-#define OUTPUT_MAX 4096u
+#define OUTPUT_MAX  4096u
+#define DRBD_MINORS (1u << 20)
 
 static int run(const char *const argv[], const char *resource, char out[OUTPUT_MAX],
 	       struct reason *why)
@@ -40,63 +39,58 @@ static bool is(const char *value, const char *word)
 	return strcmp(value, word) == 0;
 }
 
-/* The word up to `end`, cut at the field's size. */
-static const char *word(const char *from, char end, char ret[DRBD_WORD_MAX])
+/* " 1: cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate C r-----"; of one that is alone
+ * without the protocol, of one that is not up without all but its state. */
+static bool parse(const char *line, unsigned int minor, struct drbd_status *ret)
 {
-	size_t len = strcspn(from, "/\n ");
+	struct drbd_status s = { .protocol = '?' };
+	unsigned int of;
+	int n = sscanf(line, " %u: cs:%23s ro:%23[^/]/%23s ds:%23[^/]/%23s %c", &of, s.connection,
+		       s.role, s.peer_role, s.disk, s.peer_disk, &s.protocol);
 
-	snprintf(ret, DRBD_WORD_MAX, "%.*s", (int)MIN(len, DRBD_WORD_MAX - 1), from);
-	return from[len] == end ? from + len + 1 : NULL;
+	if (n < 2 || of != minor || (n < 6 && !is(s.connection, "Unconfigured")))
+		return false;
+	*ret = s;
+	return true;
 }
 
-/* "Ours/Theirs" */
-static int pair(const char *verb, const char *resource, char ours[DRBD_WORD_MAX],
-		char theirs[DRBD_WORD_MAX], struct reason *why)
+int drbd_read(const char *proc, unsigned int minor, struct drbd_status *ret, struct reason *why)
+{
+	FILE *f = fopen(proc, "re");
+	char line[256];
+	bool found = false;
+
+	while (f && !found && fgets(line, sizeof(line), f))
+		found = parse(line, minor, ret);
+	if (f)
+		fclose(f);
+	return found ? 0
+		     : reason_set(why, ENOENT, "%s says nothing of DRBD's minor %u; is it up?",
+				  proc, minor);
+}
+
+int drbd_minor(const char *resource, unsigned int *ret, struct reason *why)
 {
 	char out[OUTPUT_MAX];
-	const char *next;
-	int err = drbdadm(verb, resource, out, why);
+	unsigned int minor;
+	int err = drbdadm("sh-minor", resource, out, why);
 
 	if (err)
 		return err;
-	next = word(out, '/', ours);
-	if (is(ours, "Unconfigured"))
-		next = out;
-	if (!next)
-		return reason_set(why, EPROTO, "drbdadm %s %s says '%.64s'", verb, resource, out);
-	word(next, '\n', theirs);
+	if (sscanf(out, "%u", &minor) != 1 || minor >= DRBD_MINORS)
+		return reason_set(why, EPROTO, "drbdadm sh-minor %s says '%.64s'", resource, out);
+	*ret = minor;
 	return 0;
 }
 
-/* From the configuration: the default is C (drbd.conf(5)). */
-static int protocol_of(const char *resource, char *ret, struct reason *why)
-{
-	char out[OUTPUT_MAX];
-	const char *at;
-	int err = drbdadm("dump", resource, out, why);
-
-	if (err)
-		return err;
-	at = strstr(out, "protocol");
-	*ret = 'C';
-	if (at)
-		sscanf(at, "protocol %c", ret);
-	return 0;
-}
+const char *drbd_proc = DRBD_PROC;
 
 int drbd_status(const char *resource, struct drbd_status *ret, struct reason *why)
 {
-	char out[OUTPUT_MAX];
-	int err = pair("role", resource, ret->role, ret->peer_role, why);
+	unsigned int minor;
+	int err = drbd_minor(resource, &minor, why);
 
-	if (!err)
-		err = pair("dstate", resource, ret->disk, ret->peer_disk, why);
-	if (!err)
-		err = drbdadm("cstate", resource, out, why);
-	if (err)
-		return err;
-	word(out, '\n', ret->connection);
-	return protocol_of(resource, &ret->protocol, why);
+	return err ? err : drbd_read(drbd_proc, minor, ret, why);
 }
 
 int drbd_device(const char *resource, char *ret, size_t size, struct reason *why)
@@ -116,17 +110,14 @@ int drbd_device(const char *resource, char *ret, size_t size, struct reason *why
 int drbd_bytes(const char *resource, uint64_t *ret, struct reason *why)
 {
 	unsigned long long sectors = 0;
-	char path[128];
-	struct stat st;
+	unsigned int minor;
+	char path[64];
 	FILE *f;
-	int r = drbd_device(resource, path, sizeof(path), why);
+	int r = drbd_minor(resource, &minor, why);
 
 	if (r)
 		return r;
-	if (stat(path, &st) || !S_ISBLK(st.st_mode))
-		return reason_set(why, ENODEV, "DRBD %s: %s is no block device", resource, path);
-	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/size", major(st.st_rdev),
-		 minor(st.st_rdev));
+	snprintf(path, sizeof(path), "/sys/block/drbd%u/size", minor);
 	f = fopen(path, "re");
 	if (!f || fscanf(f, "%llu", &sectors) != 1)
 		sectors = 0;
@@ -138,6 +129,19 @@ int drbd_bytes(const char *resource, uint64_t *ret, struct reason *why)
 	return 0;
 }
 
+int drbd_whole(const char *proc, unsigned int minor, struct reason *why)
+{
+	struct drbd_status s;
+	int err = drbd_read(proc, minor, &s, why);
+
+	if (err)
+		return err;
+	if (is(s.connection, "Connected") && is(s.peer_disk, "UpToDate"))
+		return 0;
+	return reason_set(why, EINVAL, "DRBD's minor %u: %s, the other host's disk is %s", minor,
+			  s.connection, s.peer_disk);
+}
+
 int drbd_check(const char *resource, bool here_is_primary, struct reason *why)
 {
 	const char *role = here_is_primary ? "Primary" : "Secondary";
@@ -146,17 +150,17 @@ int drbd_check(const char *resource, bool here_is_primary, struct reason *why)
 
 	if (err)
 		return err;
-	if (is(s.role, "Unconfigured"))
+	if (is(s.connection, "Unconfigured"))
 		return reason_set(why, EINVAL, "DRBD %s: Unconfigured; drbdadm up brings it up",
 				  resource);
-	if (s.protocol != 'C')
-		return reason_set(why, EINVAL, "DRBD %s: protocol %c; it must be C", resource,
-				  s.protocol);
 	if (is(s.connection, "StandAlone"))
 		return reason_set(why, EINVAL,
 				  "DRBD %s: StandAlone: a split brain, or disconnected by hand; "
 				  "Pollux discards no data: resolve it with drbdadm",
 				  resource);
+	if (s.protocol != 'C')
+		return reason_set(why, EINVAL, "DRBD %s: protocol %c; it must be C", resource,
+				  s.protocol);
 	if (!is(s.connection, "Connected"))
 		return reason_set(why, EINVAL, "DRBD %s: %s; it must be Connected", resource,
 				  s.connection);
@@ -185,12 +189,12 @@ int drbd_begin(const char *resource, struct reason *why)
 	return drbdadm("primary", resource, out, why);
 }
 
-/* Few questions: the VM stands still. DRBD itself refuses a disk that is not UpToDate. */
+/* DRBD itself refuses a disk that is not UpToDate. */
 int drbd_promote(const char *resource, struct reason *why)
 {
 	char out[OUTPUT_MAX];
 	struct drbd_status s;
-	int r = pair("role", resource, s.role, s.peer_role, why);
+	int r = drbd_status(resource, &s, why);
 
 	if (r || is(s.role, "Primary"))
 		return r;
@@ -202,7 +206,11 @@ int drbd_promote(const char *resource, struct reason *why)
 int drbd_demote(const char *resource, struct reason *why)
 {
 	char out[OUTPUT_MAX];
+	struct drbd_status s;
+	int r = drbd_status(resource, &s, why);
 
+	if (r || !is(s.role, "Primary"))
+		return r;
 	return drbdadm("secondary", resource, out, why);
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A disk on DRBD: the resource's state, and the few commands that a takeover, a switchover and a
- * return need, through drbdadm of drbd-utils. DRBD mirrors the disk; Pollux decides when
- * the guest's writes reach it (blk_defer.h) and which host is its primary.
+ * return need, through drbdadm of drbd-utils and /proc/drbd. DRBD mirrors the disk; Pollux decides
+ * when the guest's writes reach it (blk_defer.h) and which host is its primary.
  *
  * Nothing here ever discards data: a split brain is reported, and an operator's to resolve.
  *
@@ -22,13 +22,16 @@
 #define DRBD_NAME_MAX	64u
 #define DRBD_WORD_MAX	24u
 
-/* Words as drbdadm prints them: "Primary", "Connected", "UpToDate"; "Unknown" when the peer
- * is not there. */
+#define DRBD_PROC "/proc/drbd"
+extern const char *drbd_proc; /* that; a test has one of its own */
+
+/* Words as the kernel has them: "Primary", "Connected", "UpToDate"; "Unknown" when the peer is not
+ * there. */
 struct drbd_status {
 	char role[DRBD_WORD_MAX], peer_role[DRBD_WORD_MAX];
 	char connection[DRBD_WORD_MAX];
 	char disk[DRBD_WORD_MAX], peer_disk[DRBD_WORD_MAX];
-	char protocol; /* 'A', 'B', 'C' */
+	char protocol; /* 'A', 'B', 'C'; another: not connected */
 };
 
 /* A name that may be given to drbdadm: letters, digits, '.', '_', '-', not '-' first. */
@@ -42,6 +45,14 @@ int drbd_status(const char *resource, struct drbd_status *ret, struct reason *wh
 int drbd_device(const char *resource, char *ret, size_t size, struct reason *why);
 /* Its size, which can be had of a secondary too. -ENODEV: none yet. */
 int drbd_bytes(const char *resource, uint64_t *ret, struct reason *why);
+
+/* The minor number of its device. */
+int drbd_minor(const char *resource, unsigned int *ret, struct reason *why);
+/* What the kernel says of it, in that file, as often as one likes. -ENOENT: nothing. */
+int drbd_read(const char *proc, unsigned int minor, struct drbd_status *ret, struct reason *why);
+/* Whether what is on stable storage in DRBD here is so on the other host, too: connected, its
+ * disk UpToDate. -EINVAL: no, and why; else as drbd_read(). */
+int drbd_whole(const char *proc, unsigned int minor, struct reason *why);
 
 /* Whether a VM may be protected on it: connected, UpToDate on both sides, protocol C, primary
  * on the VM's host or secondary on the other. -EINVAL and the reason, by name. */

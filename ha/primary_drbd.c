@@ -7,6 +7,7 @@
  */
 #include "ha/primary.h"
 
+#include <pthread.h>
 #include <time.h>
 
 #include "base/clock.h"
@@ -14,29 +15,34 @@
 #include "ha/link.h"
 #include "ha/settle.h"
 
-#define LIMIT_MIN    (UINT64_C(1) << 20) /* of what waits, a disk */
-#define LET_GO_NS    (5 * NS_PER_S)	 /* until pollux-vmm has closed the devices */
-#define LET_GO_AGAIN (20 * NS_PER_MS)
+#define APART_TIMEOUTS 3u /* that the other host must be heard of while DRBD is not whole */
+#define LIMIT_MIN      (UINT64_C(1) << 20) /* of what waits, a disk */
+#define LET_GO_NS      (5 * NS_PER_S)	   /* until pollux-vmm has closed the devices */
+#define LET_GO_AGAIN   (20 * NS_PER_MS)
 
-static unsigned int count(const struct primary *p)
-{
-	unsigned int n = 0;
-
-	for (unsigned int i = 0; i < p->sources.nr_disks; i++)
-		n += disk_is_drbd(&p->sources.named[i]);
-	return n;
-}
+struct letting_go {
+	const struct primary *primary;
+	struct reason why; /* the thread's, until it is done, as is: */
+	int error;
+	bool done; /* atomic */
+};
 
 int primary_drbd_open(struct engine *e, struct reason *why)
 {
 	struct primary *p = e->side;
-	unsigned int n = count(p);
-	int r;
+	struct settler_config config = { .run_dir = e->settings.run_dir };
+	int r = 0;
 
-	if (!n)
-		return 0;
-	r = settler_open(e->settings.run_dir, MAX(e->settings.disk_ring_bytes / n, LIMIT_MIN),
-			 &p->settler);
+	for (unsigned int i = 0; !r && i < p->sources.nr_disks; i++) {
+		const char *resource = drbd_resource(p->sources.named[i].path);
+
+		if (resource)
+			r = drbd_minor(resource, &config.minor[config.nr++], why);
+	}
+	if (r || !config.nr)
+		return r;
+	config.limit_bytes = MAX(e->settings.disk_ring_bytes / config.nr, LIMIT_MIN);
+	r = settler_open(&config, &p->settler);
 	return r ? reason_set(why, -r, "the thread that settles: %s", strerror(-r)) : 0;
 }
 
@@ -75,6 +81,7 @@ bool primary_drbd_hold(struct engine *e)
 	if (p->deferral != DRBD_WAITS) {
 		p->deferral = DRBD_WAITS;
 		p->settled_told = 0;
+		p->drbd_apart = false;
 		settler_hold(p->settler, true);
 	}
 	return settler_is_done(p->settler);
@@ -86,6 +93,21 @@ void primary_drbd_acked(struct engine *e, uint64_t epoch)
 
 	if (p->settler && p->deferral == DRBD_WAITS)
 		settler_allow(p->settler, epoch, p->position[epoch % EPOCH_MAX_IN_FLIGHT]);
+}
+
+/* The backup goes on from what it keeps; but not for ever, and not while DRBD copies to it. */
+static void look_at_drbd(struct engine *e)
+{
+	struct primary *p = e->side;
+	struct role_event ev = { .kind = ROLE_EV_LOCAL_FAILURE, .why = ROLE_WHY_DISK_ERROR };
+	struct reason why;
+
+	if (p->drbd_apart || !p->link || e->role.state != ROLE_PROTECTED ||
+	    settler_apart_ns(p->settler, &why) < APART_TIMEOUTS * e->settings.timeout_ns)
+		return;
+	p->drbd_apart = true;
+	engine_event(e, "drbd-apart", "%s: protection ends", why.text);
+	engine_feed(e, &ev);
 }
 
 int primary_drbd_tick(struct engine *e, struct reason *why)
@@ -100,6 +122,7 @@ int primary_drbd_tick(struct engine *e, struct reason *why)
 	p->drbd_failed = r != 0;
 	if (r)
 		return r;
+	look_at_drbd(e);
 	m.settled.epoch = settler_settled(p->settler);
 	if (p->link && p->deferral == DRBD_WAITS && m.settled.epoch > p->settled_told) {
 		p->settled_told = m.settled.epoch;
@@ -108,27 +131,44 @@ int primary_drbd_tick(struct engine *e, struct reason *why)
 	return 0;
 }
 
-/* What pollux-vmm had written goes to DRBD when it closes the device. Signs of life go out
- * meanwhile: the backup must not think that it has to do without our word. */
+/* What pollux-vmm had written goes to DRBD when it closes the device. */
+static void *let_go(void *opaque)
+{
+	struct letting_go *l = opaque;
+	const struct sources *s = &l->primary->sources;
+	uint64_t deadline = clock_now_ns() + LET_GO_NS;
+
+	for (unsigned int i = 0; i < s->nr_disks; i++) {
+		const char *resource = drbd_resource(s->named[i].path);
+
+		while (resource && (l->error = drbd_demote(resource, &l->why)) &&
+		       clock_now_ns() < deadline)
+			nanosleep(&(struct timespec){ .tv_nsec = LET_GO_AGAIN }, NULL);
+	}
+	__atomic_store_n(&l->done, true, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+/* Signs of life go out meanwhile: else the backup would not wait for our word, and cut DRBD's
+ * connection while this host is its primary: a split brain. */
 void primary_drbd_let_go(struct engine *e)
 {
 	struct primary *p = e->side;
-	uint64_t deadline = clock_now_ns() + LET_GO_NS;
-	struct reason why;
+	struct letting_go l = { .primary = p };
+	pthread_t thread;
 
-	if (p->settler)
-		primary_bury(p);
-	for (unsigned int i = 0; i < p->sources.nr_disks; i++) {
-		const char *resource = drbd_resource(p->sources.named[i].path);
-
-		while (resource && drbd_demote(resource, &why)) {
-			primary_send_heartbeat(e);
-			if (clock_now_ns() > deadline) {
-				engine_event(e, "drbd-held", "%s", why.text);
-				break;
-			}
-			nanosleep(&(struct timespec){ .tv_nsec = LET_GO_AGAIN }, NULL);
-		}
-		primary_send_heartbeat(e);
+	if (!p->settler)
+		return;
+	primary_bury(p);
+	if (pthread_create(&thread, NULL, let_go, &l)) {
+		let_go(&l);
+		return;
 	}
+	while (!__atomic_load_n(&l.done, __ATOMIC_ACQUIRE)) {
+		primary_send_heartbeat(e);
+		nanosleep(&(struct timespec){ .tv_nsec = LET_GO_AGAIN }, NULL);
+	}
+	pthread_join(thread, NULL);
+	if (l.error)
+		engine_event(e, "drbd-held", "%s", l.why.text);
 }

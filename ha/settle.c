@@ -4,9 +4,11 @@
 #include <pthread.h>
 
 #include "base/clock.h"
+#include "disk-replica/drbd.h"
 #include "hypervisor/control/control.h"
 
-#define LOOK_NS (5 * NS_PER_MS) /* at how far the disk is */
+#define LOOK_NS	 (5 * NS_PER_MS)  /* at how far the disk is */
+#define WHOLE_NS (50 * NS_PER_MS) /* at DRBD, when it is not whole */
 
 struct mark {
 	uint64_t epoch, position;
@@ -14,7 +16,7 @@ struct mark {
 
 struct settler {
 	struct control *control; /* the thread's */
-	uint64_t limit_bytes;
+	struct settler_config config;
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
@@ -24,8 +26,9 @@ struct settler {
 	uint64_t round;	     /* rises with each question: an answer is of one */
 	struct mark allowed; /* the newest */
 	uint64_t settled;
+	uint64_t apart_since_ns; /* 0: DRBD is whole */
 	int error;
-	struct reason why;
+	struct reason why; /* of the error, or of what is not whole */
 };
 
 static int defer(struct settler *s, bool on, struct reason *why)
@@ -38,7 +41,7 @@ static int defer(struct settler *s, bool on, struct reason *why)
 				     .why = why };
 
 	cursor_put_u8(&put, on);
-	cursor_put_u64(&put, s->limit_bytes);
+	cursor_put_u64(&put, s->config.limit_bytes);
 	return control_call(s->control, &call, NULL);
 }
 
@@ -97,29 +100,48 @@ static void do_defer(struct settler *s)
 		fail(s, r, &why);
 }
 
+static int check_whole(const struct settler *s, struct reason *why)
+{
+	int r = 0;
+
+	for (unsigned int i = 0; !r && i < s->config.nr; i++)
+		r = drbd_whole(drbd_proc, s->config.minor[i], why);
+	return r;
+}
+
+static void note_whole(struct settler *s, int apart, const struct reason *why)
+{
+	if (!apart) {
+		s->apart_since_ns = 0;
+		return;
+	}
+	if (!s->apart_since_ns)
+		s->apart_since_ns = clock_now_ns();
+	s->why = *why;
+}
+
+/* One step towards what is allowed. DRBD is looked at after the disk: what was on stable storage
+ * here before it was whole is so there. */
 static void do_settle(struct settler *s)
 {
 	struct mark aim = s->allowed;
 	uint64_t round = s->round, settled = 0;
 	struct reason why = { 0 };
-	int r;
+	int apart = 0, r;
 
 	pthread_mutex_unlock(&s->lock);
-	do {
-		r = settle(s, aim.position, &settled, &why);
-		if (!r && settled < aim.position)
-			nanosleep(&(struct timespec){ .tv_nsec = LOOK_NS }, NULL);
-		pthread_mutex_lock(&s->lock);
-		if (round != s->round || s->closed)
-			return;
-		pthread_mutex_unlock(&s->lock);
-	} while (!r && settled < aim.position);
+	r = settle(s, aim.position, &settled, &why);
+	if (!r)
+		apart = check_whole(s, &why);
+	if (!r && (apart || settled < aim.position))
+		nanosleep(&(struct timespec){ .tv_nsec = apart ? WHOLE_NS : LOOK_NS }, NULL);
 	pthread_mutex_lock(&s->lock);
 	if (round != s->round)
 		return;
+	note_whole(s, apart, &why);
 	if (r)
 		fail(s, r, &why);
-	else
+	else if (!apart && settled >= aim.position)
 		s->settled = aim.epoch;
 }
 
@@ -142,17 +164,17 @@ static void *run(void *opaque)
 	return NULL;
 }
 
-int settler_open(const char *run_dir, uint64_t limit_bytes, struct settler **ret)
+int settler_open(const struct settler_config *config, struct settler **ret)
 {
 	struct settler *s = calloc(1, sizeof(*s));
 	int r;
 
 	if (!s)
 		return -ENOMEM;
-	s->limit_bytes = limit_bytes;
+	s->config = *config;
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->changed, NULL);
-	r = control_connect(run_dir, &s->control);
+	r = control_connect(config->run_dir, &s->control);
 	if (!r)
 		r = -pthread_create(&s->thread, NULL, run, s);
 	if (r) {
@@ -190,6 +212,7 @@ void settler_hold(struct settler *s, bool hold)
 	s->error = 0;
 	s->allowed = (struct mark){ 0 };
 	s->settled = 0;
+	s->apart_since_ns = 0;
 	s->round++;
 	pthread_cond_broadcast(&s->changed);
 	pthread_mutex_unlock(&s->lock);
@@ -221,6 +244,19 @@ uint64_t settler_settled(struct settler *s)
 	settled = s->settled;
 	pthread_mutex_unlock(&s->lock);
 	return settled;
+}
+
+uint64_t settler_apart_ns(struct settler *s, struct reason *why)
+{
+	uint64_t ns = 0;
+
+	pthread_mutex_lock(&s->lock);
+	if (s->apart_since_ns) {
+		ns = clock_now_ns() - s->apart_since_ns;
+		*why = s->why;
+	}
+	pthread_mutex_unlock(&s->lock);
+	return ns;
 }
 
 int settler_error(struct settler *s, struct reason *why)

@@ -6,7 +6,8 @@
  * for a disk.
  *
  * While they wait, a change reaches DRBD only after its epoch is acknowledged (P2), and the
- * backup keeps it until settler_settled() says that it is on stable storage there.
+ * backup keeps it until settler_settled() says that it is on stable storage there, on both
+ * hosts: while DRBD is not connected, or its disk on the other host is behind, nothing is.
  *
  * Threads: all calls by one.
  */
@@ -16,12 +17,18 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/err.h"
+#include "disk-replica/format.h"
 
 struct settler;
 
-/* `limit_bytes`: what may wait, a disk. What an engine before has left is unknown: say it. */
-int settler_open(const char *run_dir, uint64_t limit_bytes, struct settler **ret);
+struct settler_config {
+	const char *run_dir;
+	uint64_t limit_bytes;		  /* of what may wait, a disk */
+	unsigned int minor[DISK_MAX], nr; /* of DRBD's devices */
+};
+
+/* What an engine before has left is unknown: say what is to be. */
+int settler_open(const struct settler_config *config, struct settler **ret);
 /* Waits for what was asked last. Takes NULL. */
 void settler_close(struct settler *s);
 
@@ -33,6 +40,8 @@ bool settler_is_done(struct settler *s);
 void settler_allow(struct settler *s, uint64_t epoch, uint64_t position);
 /* All epochs up to this one are on stable storage, since settler_hold(); 0: none. */
 uint64_t settler_settled(struct settler *s);
+/* For how long it has waited for DRBD to be whole again, and what is not; 0: it is. */
+uint64_t settler_apart_ns(struct settler *s, struct reason *why);
 /* The -errno of a disk or of pollux-vmm, with its text; 0: none. Tried again by settler_hold(). */
 int settler_error(struct settler *s, struct reason *why);
 

@@ -119,7 +119,7 @@ static void sync_written(struct blk_defer *d)
 	int err;
 
 	pthread_mutex_unlock(&d->lock);
-	err = fault_at("blk.settle") ? -EIO : blk_file_flush(d->file);
+	err = fault_at("blk.sync") ? -EIO : blk_file_flush(d->file);
 	pthread_mutex_lock(&d->lock);
 	d->lost |= err != 0;
 	if (err)

@@ -24,10 +24,13 @@ static struct blk_file file;
 static struct blk_defer *defer;
 static uint8_t model[BYTES]; /* what the guest should read */
 
-/* The next change to go to the disk fails. */
-static void arm(void)
+/* "blk.settle": the next change to go to the disk fails; "blk.sync": the next sync. */
+static void arm(const char *point)
 {
-	setenv("POLLUX_FAULT", "blk.settle:1:once", 1);
+	char fault[64];
+
+	snprintf(fault, sizeof(fault), "%s:1:once", point);
+	setenv("POLLUX_FAULT", fault, 1);
 	assert_int_equal(fault_open(), 0);
 }
 
@@ -175,7 +178,7 @@ static void test_disk_error(void **state)
 	assert_int_equal(blk_defer_start(defer, ROOM), 0);
 	assert_int_equal(write_at(0, BLOCK, 1), 0);
 	blk_defer_stamp(defer, 1);
-	arm();
+	arm("blk.settle");
 	blk_defer_settle(defer, 1);
 	for (unsigned int i = 0; i < 5000 && !stats().error; i++)
 		usleep(1000);
@@ -184,6 +187,24 @@ static void test_disk_error(void **state)
 	assert_guest_reads_model(); /* nothing is lost */
 	assert_int_equal(blk_defer_end(defer), 0);
 	assert_int_equal(on_disk(0), 1);
+}
+
+/* Written is not settled: the host may lose what it has in memory. */
+static void test_settled_is_synced(void **state)
+{
+	(void)state;
+	assert_int_equal(blk_defer_start(defer, ROOM), 0);
+	assert_int_equal(write_at(0, BLOCK, 1), 0);
+	blk_defer_stamp(defer, 1);
+	arm("blk.sync");
+	blk_defer_settle(defer, 1);
+	for (unsigned int i = 0; i < 5000 && !stats().error; i++)
+		usleep(1000);
+	assert_int_equal(on_disk(0), 1);
+	assert_int_equal(stats().error, EIO);
+	assert_int_equal(stats().settled, 0);
+	/* And whether it is on stable storage nobody can say any more. */
+	assert_int_equal(blk_defer_end(defer), -EIO);
 }
 
 static void *adds_one(void *arg)
@@ -269,6 +290,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_later_wins, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_dropped, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_disk_error, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_settled_is_synced, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_full_waits, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cancel_wakes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_random, setup, teardown),

@@ -372,6 +372,89 @@ static void test_full_disk(void **state)
 	assert_int_equal(umount(small), 0);
 }
 
+/* Disk 0 is on DRBD: `kept` is what it is here, once this host is its primary. */
+static int setup_drbd(void **state)
+{
+	if (setup_dir(state))
+		return -1;
+	strcpy(disks[0].path, "drbd:r0");
+	return try_open() || apply_sync(apply, &why);
+}
+
+static int open_kept(void)
+{
+	char path[DISK_PATH_MAX];
+
+	disk_path(path, "a.img");
+	strcpy(disks[0].path, path);
+	return open(path, O_RDWR | O_CLOEXEC);
+}
+
+static uint64_t oldest(void)
+{
+	uint64_t epoch = 0;
+
+	return disk_log_oldest(log_, &epoch) ? epoch : 0;
+}
+
+static void test_drbd_keeps_until_settled(void **state)
+{
+	struct disk_record other;
+	cleanup_close int fd = -1;
+
+	(void)state;
+	assert_true(apply_keeps(apply));
+	for (uint64_t epoch = 1; epoch <= 4; epoch++) {
+		log_write(epoch, epoch * 4096, 512, (uint8_t)epoch);
+		if (epoch == 2) {
+			other = write_of(0, 512, 7);
+			other.disk = 1;
+			assert_int_equal(disk_log_append(log_, epoch, &other, &why), 0);
+		}
+		seal_and_apply(epoch);
+	}
+	assert_int_equal(oldest(), 1);
+	apply_settled(apply, log_, 2);
+	assert_int_equal(oldest(), 3);
+	apply_settled(apply, log_, 1); /* never down */
+	assert_int_equal(oldest(), 3);
+	log_write(5, 0, 512, 9); /* whole, and not applied: not to be settled */
+	assert_int_equal(disk_log_seal(log_, 5, &why), 0);
+	log_write(6, 0, 512, 10); /* not whole */
+	apply_settled(apply, log_, 3);
+	fd = open_kept();
+	assert_int_equal(byte_at(4 * 4096), 0);
+	assert_int_equal(apply_kept(apply, log_, 0, fd, &why), 0);
+	assert_int_equal(byte_at(2 * 4096), 0);
+	assert_int_equal(byte_at(3 * 4096), 0);
+	assert_int_equal(byte_at(4 * 4096), 4);
+	assert_int_equal(byte_at(0), 0);
+	strcpy(disks[0].path, disks[1].path);
+	assert_int_equal(byte_at(0), 7);
+}
+
+/* What is made again is in the order in which it was made. */
+static void test_drbd_writes_again_in_order(void **state)
+{
+	cleanup_close int fd = -1;
+
+	(void)state;
+	log_write(1, 0, 512, 1);
+	log_op(1, CONTROL_DISK_ZEROES, 0, 256);
+	log_op(1, CONTROL_DISK_FLUSH, 0, 0);
+	seal_and_apply(1);
+	log_write(2, 128, 64, 2);
+	seal_and_apply(2);
+	fd = open_kept();
+	assert_int_equal(apply_kept(apply, log_, 0, fd, &why), 0);
+	assert_int_equal(byte_at(0), 0);
+	assert_int_equal(byte_at(130), 2);
+	assert_int_equal(byte_at(300), 1);
+	fault_armed = false;
+	assert_int_equal(apply_finish(apply, &why), 0);
+	apply = NULL;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -386,6 +469,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_error_half_way, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_error_of_flush, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_drbd_keeps_until_settled, setup_drbd,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_drbd_writes_again_in_order, setup_drbd,
+						teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL) ? 1 : 0;
