@@ -76,10 +76,12 @@ accelerator()
 	fi
 }
 
-# clearcpuid=112, REP_GOOD: the kernel's own copies use a loop as well.
+# clearcpuid=112, REP_GOOD: the kernel's own copies use a loop as well. tsc=reliable: emulated
+# processors have one TSC, but the kernel compares them while threads come and go, and would
+# take the HPET instead, of which each reading is a system call and leaves the machine.
 machine_append()
 {
-	[ "$1" = kvm ] || echo "clearcpuid=112"
+	[ "$1" = kvm ] || echo "clearcpuid=112 tsc=reliable"
 }
 
 machine_flags()
