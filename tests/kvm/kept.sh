@@ -54,7 +54,7 @@ before()
 }
 
 make_pair 'interval = 100ms' 'timeout = 2s' 'oracle = on'
-faulty_engine b
+faulty b
 start_host a
 start_host b
 on a vm create "$T/tiny.cfg" >/dev/null || fail "vm create"

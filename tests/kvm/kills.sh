@@ -154,7 +154,7 @@ fault()
 }
 
 make_pair 'interval = 50ms' 'timeout = 1s' 'reprotect = manual'
-faulty_engine b
+faulty b
 if [ -n "${FAULT:-}" ]; then
 	fault "$FAULT"
 	exit 0

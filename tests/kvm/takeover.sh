@@ -19,7 +19,7 @@ POINTS=${POINTS:-apply.finish:1:once takeover.load:1:once takeover.load:1:fail
 	marker.remove:1:exit takeover.load:1:exit ${EVERY:+marker.remove:1:once apply.finish:1:exit}}
 
 make_pair 'interval = 50ms' 'timeout = 700ms' 'reprotect = manual'
-faulty_engine b
+faulty b
 own_disks
 sed -i "s#^kernel.*#kernel = \"$O/tests/kvm/writer\"#" "$T/tiny.cfg"
 echo "disk = [ '$T/disks/d0,raw,xvda,rw', '$T/disks/d1,raw,xvdb,rw' ]" >>"$T/tiny.cfg"

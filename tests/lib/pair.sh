@@ -51,19 +51,26 @@ own_disks()
 			"$T/disks" "$@"
 	}
 }
-# faulty_engine HOST: its next pollux-ha gets its fault points from $T/HOST/fault; polluxd's own would
-# count for all.
-faulty_engine()
+# faulty HOST: its next pollux-ha and pollux-vmm get their fault points from $T/HOST/fault and
+# $T/HOST/fault-vmm, and leave their pid in $T/HOST/armed; polluxd's own would count for all.
+faulty()
 {
+	local program file
 	mkdir -p "$T/$1/libexec"
-	ln -s "$BIN/pollux-vmm" "$T/$1/libexec/pollux-vmm"
-	cat >"$T/$1/libexec/pollux-ha" <<-SH
-		#!/bin/sh
-		[ -s "$T/$1/fault" ] && POLLUX_FAULT=\$(cat "$T/$1/fault") && export POLLUX_FAULT
-		: >"$T/$1/fault"
-		exec "$BIN/pollux-ha" "\$@"
-	SH
-	chmod +x "$T/$1/libexec/pollux-ha"
+	for program in ha vmm; do
+		file=$T/$1/fault$([ $program = ha ] || echo -vmm)
+		cat >"$T/$1/libexec/pollux-$program" <<-SH
+			#!/bin/sh
+			if [ -s "$file" ]; then
+				POLLUX_FAULT=\$(cat "$file")
+				export POLLUX_FAULT
+				echo \$\$ >"$T/$1/armed"
+				: >"$file"
+			fi
+			exec "$BIN/pollux-$program" "\$@"
+		SH
+		chmod +x "$T/$1/libexec/pollux-$program"
+	done
 }
 start_host()
 {
@@ -81,22 +88,23 @@ pids_of()
 	vmm) pid_in <(cat "$T/$1"/run/vm/*/vm.json) ;;
 	ha) pid_in "$T/$1/run/ha/tiny.run" ;;
 	standby) pids_of "$1" polluxd; pids_of "$1" vmm ;;
-	all) pids_of "$1" polluxd; pids_of "$1" ha; pids_of "$1" vmm ;;
+	all) pids_of "$1" polluxd; pgrep -f "pollux-(ha|vmm) .*$T/$1/" ;;
 	esac 2>/dev/null
 }
-# cut_off HOST WHAT: kills it at once, as if it had never been able to say a word.
-cut_off() { kill -9 $(pids_of "$1" "$2") 2>/dev/null; }
+# cut_off HOST WHAT: kills it at once, as if it had never been able to say a word. Of `all`
+# polluxd is first, so that nothing is started meanwhile that nobody would know of.
+cut_off()
+{
+	[ "$2" != all ] || kill -9 $(pids_of "$1" polluxd) 2>/dev/null
+	kill -9 $(pids_of "$1" "$2") 2>/dev/null
+}
 
 # end_pair: both hosts' programs, at once.
 end_pair()
 {
-	local host f
+	local host
 	for host in a b; do
-		cut_off $host polluxd
-		cut_off $host ha
-		for f in "$T/$host"/run/vm/*/vm.json; do
-			[ -e "$f" ] && kill -9 "$(pid_in "$f")" 2>/dev/null
-		done
+		cut_off $host all
 		rm -f "$T/$host/daemon.pid"
 	done
 }

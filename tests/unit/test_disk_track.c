@@ -9,7 +9,9 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include "base/bitmap.h"
 #include "base/fault.h"
@@ -355,6 +357,83 @@ static void test_file_fails(void **state)
 	assert_int_equal(disk_track_begin(track, &w, 0, 6 * R, 1), -EIO);
 }
 
+/* Forgetting, too, changes the file: when it cannot, nobody believes the file again. */
+static void test_forget_fails(void **state)
+{
+	uint8_t block[REGION_BLOCK_BYTES];
+	int fd;
+
+	(void)state;
+	on();
+	write_at(0, 3 * R, 1);
+	assert_int_equal(disk_track_rotate(track), 0);
+	arm("track.forget:1:once");
+	assert_int_equal(disk_track_forget(track, 2, 0), -EIO);
+	assert_int_equal(disk_track_forget(track, 2, 0), -EIO);
+	fd = reopen();
+	assert_int_equal(region_block_read(fd, 0, block), 0);
+	close(fd);
+	assert_int_equal(region_header_decode(block, &header, &why), -EBADMSG);
+	write_at(0, 9 * R, 1); /* goes on, untracked */
+}
+
+/* Bits of regions that were written and may not be forgotten; shared with who dies. */
+static uint64_t *must_be;
+
+/* Writes, rotates and forgets until the armed point ends the process. */
+static void live_until(const char *fault)
+{
+	unsigned int seed = 1;
+
+	arm(fault);
+	for (unsigned int n = 0; n < 1000; n++) {
+		uint64_t region = (uint64_t)rand_r(&seed) % 300;
+		struct disk_track_write w;
+
+		if (disk_track_begin(track, &w, 0, region * R, 1))
+			_exit(1);
+		bitmap_set(must_be, region); /* the write itself */
+		disk_track_end(track, &w);
+		if (n % 20)
+			continue;
+		if (disk_track_rotate(track))
+			_exit(2);
+		memset(must_be, 0, 4096); /* the copy has it all */
+		if (disk_track_forget(track, 2, 0))
+			_exit(3);
+	}
+	_exit(4);
+}
+
+/* Whenever the process ends, what was written and is not held elsewhere is in the file. */
+static void test_killed_at_each_step(void **state)
+{
+	static const char *const steps[] = { "track.write", "track.sync", "track.forget" };
+	char fault[40];
+
+	must_be = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	for (unsigned int i = 0; i < 3 * 8; i++) {
+		int status = 0;
+		pid_t pid;
+
+		memset(must_be, 0, 4096);
+		on();
+		snprintf(fault, sizeof(fault), "%s:%u:exit", steps[i % 3], 1 + i / 3);
+		pid = fork();
+		if (!pid)
+			live_until(fault);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_int_equal(WEXITSTATUS(status), 86);
+		load();
+		for (unsigned int k = 0; k < 300; k++)
+			if (bitmap_test(must_be, k) && !bitmap_test(bits[0], k))
+				fail_msg("%s: region %u was written and is not marked", fault, k);
+		assert_int_equal(teardown(state), 0);
+		assert_int_equal(setup(state), 0);
+	}
+	munmap(must_be, 4096);
+}
+
 /* --- many at once ---------------------------------------------------------------------- */
 
 #define WRITERS 3
@@ -456,6 +535,8 @@ int main(void)
 		TEST(test_wrong_file),
 		TEST(test_torn),
 		TEST(test_threads),
+		TEST(test_forget_fails),
+		TEST(test_killed_at_each_step),
 		TEST(test_file_fails), /* last: fault points count on */
 	};
 
