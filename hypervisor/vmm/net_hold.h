@@ -59,7 +59,8 @@ int net_hold_release(struct net_hold *hold, uint64_t epoch, uint64_t not_after_n
 		     uint64_t *ret_frames, uint64_t *ret_bytes);
 /* Drops everything that is held; returns the number of frames. */
 uint64_t net_hold_drop(struct net_hold *hold);
-/* Emits a frame past the queue, behind a header of zeros. -ENODEV: no such NIC; -EMSGSIZE: not a frame's length. */
+/* Emits a frame past the queue, behind a header of zeros. -ENODEV: no such NIC; -EMSGSIZE: not
+ * a frame's length. */
 int net_hold_inject(struct net_hold *hold, unsigned int nic, const void *frame, size_t len);
 
 struct net_hold_stats {
@@ -69,9 +70,9 @@ struct net_hold_stats {
 };
 void net_hold_stats(struct net_hold *hold, struct net_hold_stats *ret);
 
-/* The device's side: a packet with its header. put: 0 held; -ENOBUFS full (room_fd will tell); -ENOTCONN holding is off,
- * so the caller leaves the gate and calls net_hold_send(), which emits at once, or holds
- * after all when holding began in between, or -ENOBUFS. */
+/* The device's side: a packet with its header. put: 0 held; -ENOBUFS full (room_fd will tell);
+ * -ENOTCONN holding is off, so the caller leaves the gate and calls net_hold_send(), which
+ * emits at once, or holds after all when holding began in between, or -ENOBUFS. */
 int net_hold_put(struct net_hold *hold, unsigned int nic, const void *packet, size_t len);
 int net_hold_send(struct net_hold *hold, unsigned int nic, const void *packet, size_t len);
 
