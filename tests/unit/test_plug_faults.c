@@ -175,11 +175,11 @@ static void what_a_killed_run_left(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		on_plug(a_release_refused),
-		on_plug(every_ifb_deleted),	     on_plug(the_open_ifb_deleted),
-		on_plug(the_next_ifb_deleted),	     on_plug(an_ifb_set_down),
-		on_plug(the_filter_deleted),	     on_plug(a_nic_deleted),
-		on_plug(a_link_down_amid_a_release), on_plug(what_a_killed_run_left),
+		on_plug(a_release_refused),	 on_plug(every_ifb_deleted),
+		on_plug(the_open_ifb_deleted),	 on_plug(the_next_ifb_deleted),
+		on_plug(an_ifb_set_down),	 on_plug(the_filter_deleted),
+		on_plug(a_nic_deleted),		 on_plug(a_link_down_amid_a_release),
+		on_plug(what_a_killed_run_left),
 	};
 
 	int failed;

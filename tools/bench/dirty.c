@@ -55,10 +55,19 @@ static void must(int r, const char *what)
 static void write_code(uint8_t *memory)
 {
 	static const uint8_t code[] = {
-		0xbe, 0x00, 0x00, 0x01, 0x00,			       /* mov esi, LIST_AT */
-		0xb9, NR_DIRTY & 0xff, NR_DIRTY >> 8, 0x00, 0x00,      /* mov ecx, NR_DIRTY */
-		0x8b, 0x3e, 0xff, 0x07, 0x83, 0xc6, 0x04, 0x49, 0x75, 0xf6, /* inc [[esi]]; loop */
-		0xe6, 0x00, 0xeb, 0xe8,				       /* out 0, al; again */
+		0xbe,	       0x00,
+		0x00,	       0x01,
+		0x00, /* mov esi, LIST_AT */
+		0xb9,	       NR_DIRTY & 0xff,
+		NR_DIRTY >> 8, 0x00,
+		0x00, /* mov ecx, NR_DIRTY */
+		0x8b,	       0x3e,
+		0xff,	       0x07,
+		0x83,	       0xc6,
+		0x04,	       0x49,
+		0x75,	       0xf6, /* inc [[esi]]; loop */
+		0xe6,	       0x00,
+		0xeb,	       0xe8, /* out 0, al; again */
 	};
 
 	memcpy(memory + CODE_AT, code, sizeof(code));
@@ -69,8 +78,13 @@ static void start_vcpu(struct machine *m, int kvm)
 	int bytes = ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
 	struct kvm_sregs sregs;
 	struct kvm_regs regs = { .rip = CODE_AT, .rflags = 2 };
-	struct kvm_segment flat = { .limit = UINT32_MAX, .selector = 8, .type = 11,
-				    .present = 1, .db = 1, .s = 1, .g = 1 };
+	struct kvm_segment flat = { .limit = UINT32_MAX,
+				    .selector = 8,
+				    .type = 11,
+				    .present = 1,
+				    .db = 1,
+				    .s = 1,
+				    .g = 1 };
 
 	m->vcpu_fd = ioctl(m->vm.fd, KVM_CREATE_VCPU, 0);
 	must(m->vcpu_fd, "KVM_CREATE_VCPU");
