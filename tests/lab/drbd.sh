@@ -94,4 +94,12 @@ on b "for i in 1 2; do drbdadm disconnect r\$i; drbdadm connect r\$i; done"
 protected_again b
 counters_ask
 say "memory, both disks and replies: $(cat "$WORK/values.json")"
+say "protection ends: what waited is in DRBD"
+on b pollux unprotect $VM >"$WORK/unprotect.log" 2>&1 || fail "unprotect: $(cat "$WORK/unprotect.log")"
+counters_ask
 counters_end
+sent=$(client_get replied)
+on b pollux vm destroy $VM
+becomes_whole b
+lab kill b
+DISK= disks_check b "$sent" "$(client_get sent)"
