@@ -27,6 +27,9 @@ DIRTY_PERIOD_US=${DIRTY_PERIOD_US:-100000}
 
 say() { echo "  $*" >&2; }
 
+# What else the machine does at the same time shows in each figure.
+load_now() { cut -d' ' -f1 /proc/loadavg; }
+
 # bench_begin: a fresh lab, and its end whatever happens.
 bench_begin()
 {
