@@ -106,7 +106,7 @@ expect 3 "VM db runs on a: pollux switchover db there" on b switchover db
 expect 2 "not between 100ms and 60s" on a switchover db --timeout=61s
 expect 6 "nothing has changed" on a switchover db --timeout=500ms
 expect 0 "protected" on a wait db --for=protected --timeout=1s
-expect 0 "the other host from now on" on a switchover db
+expect 0 "given to the other host" on a switchover db
 kill -9 "$(pid_in "$T/a/run/ha/db.run")" "$(pid_in "$(echo "$T"/a/run/vm/*/vm.json)")"
 until_says 10 "stopped: generation" on a vm list
 expect 0 "runs elsewhere" on a status db

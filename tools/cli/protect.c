@@ -61,7 +61,9 @@ int cli_switchover(const struct cli *cli)
 
 	if (cli->timeout_ns)
 		json_add_u64(request, "timeout_ns", cli->timeout_ns);
-	return cli_order(request, "the VM runs on the other host from now on");
+	return cli_order(
+		request,
+		"the VM was given to the other host, which alone may run it: pollux status there");
 }
 
 int cli_status(const struct cli *cli)

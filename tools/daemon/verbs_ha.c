@@ -285,7 +285,7 @@ static void await_switchover(struct daemon *d, struct vm *vm, uint64_t timeout_n
 
 	do {
 		if (has_yielded(d, vm)) {
-			events_add(d, vm->name, "switchover", "runs on %s from now on",
+			events_add(d, vm->name, "switchover", "VM given to %s, which alone may run it",
 				   vm->guard.peer);
 			return;
 		}
