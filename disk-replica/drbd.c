@@ -107,16 +107,12 @@ int drbd_device(const char *resource, char *ret, size_t size, struct reason *why
 	return 0;
 }
 
-int drbd_bytes(const char *resource, uint64_t *ret, struct reason *why)
+static int bytes_of(unsigned int minor, uint64_t *ret, struct reason *why)
 {
 	unsigned long long sectors = 0;
-	unsigned int minor;
 	char path[64];
 	FILE *f;
-	int r = drbd_minor(resource, &minor, why);
 
-	if (r)
-		return r;
 	snprintf(path, sizeof(path), "/sys/block/drbd%u/size", minor);
 	f = fopen(path, "re");
 	if (!f || fscanf(f, "%llu", &sectors) != 1)
@@ -124,9 +120,17 @@ int drbd_bytes(const char *resource, uint64_t *ret, struct reason *why)
 	if (f)
 		fclose(f);
 	if (!sectors)
-		return reason_set(why, ENODEV, "DRBD %s: has no size; is it up?", resource);
+		return reason_set(why, ENODEV, "DRBD's minor %u has no size; is it up?", minor);
 	*ret = (uint64_t)sectors * 512;
 	return 0;
+}
+
+int drbd_bytes(const char *resource, uint64_t *ret, struct reason *why)
+{
+	unsigned int minor;
+	int r = drbd_minor(resource, &minor, why);
+
+	return r ? r : bytes_of(minor, ret, why);
 }
 
 int drbd_whole(const char *proc, unsigned int minor, struct reason *why)
@@ -142,15 +146,12 @@ int drbd_whole(const char *proc, unsigned int minor, struct reason *why)
 			  s.connection, s.peer_disk);
 }
 
-int drbd_check(const char *resource, bool here_is_primary, struct reason *why)
+static int check(const char *resource, unsigned int minor, bool here_is_primary, struct reason *why)
 {
 	const char *role = here_is_primary ? "Primary" : "Secondary";
 	struct drbd_status s;
-	int err = drbd_status(resource, &s, why);
 
-	if (err)
-		return err;
-	if (is(s.connection, "Unconfigured"))
+	if (drbd_read(drbd_proc, minor, &s, NULL) || is(s.connection, "Unconfigured"))
 		return reason_set(why, EINVAL, "DRBD %s: Unconfigured; drbdadm up brings it up",
 				  resource);
 	if (is(s.connection, "StandAlone"))
@@ -171,6 +172,30 @@ int drbd_check(const char *resource, bool here_is_primary, struct reason *why)
 		return reason_set(why, EINVAL, "DRBD %s: this host is %s; it must be %s", resource,
 				  s.role, role);
 	return 0;
+}
+
+int drbd_check(const char *resource, bool here_is_primary, struct reason *why)
+{
+	unsigned int minor;
+	int err = drbd_minor(resource, &minor, why);
+
+	return err ? err : check(resource, minor, here_is_primary, why);
+}
+
+int drbd_check_backup(const char *resource, uint64_t bytes, struct reason *why)
+{
+	unsigned int minor;
+	uint64_t have = 0;
+	int err = drbd_minor(resource, &minor, why);
+
+	if (!err)
+		err = check(resource, minor, false, why);
+	if (!err)
+		err = bytes_of(minor, &have, why);
+	if (err || have == bytes)
+		return err;
+	return reason_set(why, EINVAL, "DRBD %s: has %llu bytes, the primary's has %llu", resource,
+			  (unsigned long long)have, (unsigned long long)bytes);
 }
 
 int drbd_begin(const char *resource, struct reason *why)
@@ -201,6 +226,19 @@ int drbd_promote(const char *resource, struct reason *why)
 	if (is(s.peer_role, "Primary"))
 		r = disconnect(resource, why);
 	return r ? r : drbdadm("primary", resource, out, why);
+}
+
+bool drbd_is_primary_of_any(void)
+{
+	FILE *f = fopen(drbd_proc, "re");
+	bool found = false;
+	char line[256];
+
+	while (f && !found && fgets(line, sizeof(line), f))
+		found = strstr(line, " ro:Primary/");
+	if (f)
+		fclose(f);
+	return found;
 }
 
 int drbd_demote(const char *resource, struct reason *why)

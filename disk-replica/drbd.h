@@ -57,6 +57,8 @@ int drbd_whole(const char *proc, unsigned int minor, struct reason *why);
 /* Whether a VM may be protected on it: connected, UpToDate on both sides, protocol C, primary
  * on the VM's host or secondary on the other. -EINVAL and the reason, by name. */
 int drbd_check(const char *resource, bool here_is_primary, struct reason *why);
+/* As the secondary, with a device of that size. */
+int drbd_check_backup(const char *resource, uint64_t bytes, struct reason *why);
 
 /* Makes this host the primary, for a VM that starts here. -EIO: not UpToDate; -EBUSY: the other
  * host is; or drbdadm's refusal. */
@@ -66,7 +68,9 @@ int drbd_begin(const char *resource, struct reason *why);
  * connection is cut first, so that it cannot object and its writes reach this disk no more (P3).
  */
 int drbd_promote(const char *resource, struct reason *why);
-/* Nothing may have the device open. Primary nowhere any more: fine. */
+/* Whether this host is the primary of any resource. */
+bool drbd_is_primary_of_any(void);
+/* Nothing may have the device open. Not primary: fine. */
 int drbd_demote(const char *resource, struct reason *why);
 /* Connects again, after a takeover; the peer may be away. A split brain shows in the state. */
 int drbd_connect(const char *resource, struct reason *why);

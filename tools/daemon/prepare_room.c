@@ -124,26 +124,12 @@ static const char *check_served(const char *name, uint64_t bytes, struct reason 
 	return check_disk(disk->path, bytes, why);
 }
 
-/* DRBD's size here is that of both hosts, once they are connected. */
-static const char *check_drbd(const char *resource, uint64_t bytes, struct reason *why)
-{
-	uint64_t have;
-
-	if (drbd_check(resource, false, why) || drbd_bytes(resource, &have, why))
-		return "drbd";
-	if (have == bytes)
-		return NULL;
-	reason_set(why, EINVAL, "DRBD %s: has %llu bytes, the primary's has %llu", resource,
-		   (unsigned long long)have, (unsigned long long)bytes);
-	return "wrong-size";
-}
-
 static const char *check_one(const char *path, uint64_t bytes, struct reason *why)
 {
 	const char *resource = drbd_resource(path);
 
 	if (resource)
-		return check_drbd(resource, bytes, why);
+		return drbd_check_backup(resource, bytes, why) ? "drbd" : NULL;
 	return sources_is_served(path) ? check_served(path, bytes, why)
 				       : check_disk(path, bytes, why);
 }

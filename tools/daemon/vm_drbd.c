@@ -77,7 +77,7 @@ bool vm_drbd_is_used(struct json_object *config)
 
 void vm_drbd_let_go(struct json_object *config)
 {
-	for (size_t i = 0; i < count(config); i++) {
+	for (size_t i = 0; i < count(config) && drbd_is_primary_of_any(); i++) {
 		const char *resource = resource_of(config, i, NULL);
 
 		if (resource)
