@@ -4,6 +4,10 @@
  * has it and while nobody reads, so that a read, which takes the disk first and the queue
  * second, misses none. Reads pass over the whole queue: it holds the changes of an epoch or
  * two, and a look at one costs less than its share of a request.
+ *
+ * All disks of the VM settle in one order, that of their positions: what a guest had flushed on
+ * one disk before it wrote to another is not overtaken, should both hosts be lost. So one lock
+ * is for all of them: it is not held while a disk works.
  */
 #include "hypervisor/vmm/blk_defer.h"
 
@@ -26,11 +30,16 @@ struct waiting {
 	uint8_t data[];
 };
 
+/* Of this process's VM. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+static LIST_HEAD(, blk_defer) disks = LIST_HEAD_INITIALIZER(disks); /* lock */
+
+/* But for file and thread: lock. */
 struct blk_defer {
+	LIST_ENTRY(blk_defer) link;
 	const struct blk_file *file;
 	pthread_t thread;
-	pthread_mutex_t lock;
-	pthread_cond_t changed;
 	TAILQ_HEAD(waiting_queue, waiting) queue;
 	uint64_t bytes, limit;
 	uint64_t allowed;	  /* may go to the disk up to here */
@@ -74,10 +83,27 @@ static int perform(const struct blk_defer *d, const struct waiting *w)
 	}
 }
 
+static bool is_oldest_of_all(const struct waiting *w)
+{
+	const struct blk_defer *d;
+
+	LIST_FOREACH(d, &disks, link)
+	{
+		const struct waiting *other = TAILQ_FIRST(&d->queue);
+
+		if (other && other->position < w->position)
+			return false;
+	}
+	return true;
+}
+
+/* When protection ends the disks are drained one after the other. */
 static bool is_due(const struct blk_defer *d, const struct waiting *w)
 {
-	return w && !d->error &&
-	       (d->draining || (w->position != NO_POSITION && w->position <= d->allowed));
+	if (!w || d->error)
+		return false;
+	return d->draining ||
+	       (w->position != NO_POSITION && w->position <= d->allowed && is_oldest_of_all(w));
 }
 
 static void note_synced(struct blk_defer *d, uint64_t position, uint64_t bytes)
@@ -92,16 +118,16 @@ static void settle_oldest(struct blk_defer *d, struct waiting *w)
 {
 	int err;
 
-	pthread_mutex_unlock(&d->lock);
+	pthread_mutex_unlock(&lock);
 	err = perform(d, w);
-	pthread_mutex_lock(&d->lock);
+	pthread_mutex_lock(&lock);
 	if (err) {
 		d->error = -err;
-		pthread_cond_broadcast(&d->changed);
+		pthread_cond_broadcast(&changed);
 		return;
 	}
 	while (d->reading)
-		pthread_cond_wait(&d->changed, &d->lock);
+		pthread_cond_wait(&changed, &lock);
 	TAILQ_REMOVE(&d->queue, w, link);
 	if (w->position != NO_POSITION)
 		d->written = w->position;
@@ -109,7 +135,7 @@ static void settle_oldest(struct blk_defer *d, struct waiting *w)
 	if (w->op == CONTROL_DISK_FLUSH)
 		note_synced(d, d->written, d->unsynced_bytes);
 	free(w);
-	pthread_cond_broadcast(&d->changed);
+	pthread_cond_broadcast(&changed);
 }
 
 /* What is written is in the host's memory alone, and would be lost with it. */
@@ -118,15 +144,15 @@ static void sync_written(struct blk_defer *d)
 	uint64_t position = d->written, bytes = d->unsynced_bytes;
 	int err;
 
-	pthread_mutex_unlock(&d->lock);
+	pthread_mutex_unlock(&lock);
 	err = fault_at("blk.sync") ? -EIO : blk_file_flush(d->file);
-	pthread_mutex_lock(&d->lock);
+	pthread_mutex_lock(&lock);
 	d->lost |= err != 0;
 	if (err)
 		d->error = -err;
 	else
 		note_synced(d, position, bytes);
-	pthread_cond_broadcast(&d->changed);
+	pthread_cond_broadcast(&changed);
 }
 
 /* Together, once nothing else is to be done; or when the rest of the room is gone. */
@@ -140,7 +166,7 @@ static void *settle_main(void *arg)
 {
 	struct blk_defer *d = arg;
 
-	pthread_mutex_lock(&d->lock);
+	pthread_mutex_lock(&lock);
 	while (!d->cancelled) {
 		struct waiting *w = TAILQ_FIRST(&d->queue);
 
@@ -149,9 +175,9 @@ static void *settle_main(void *arg)
 		else if (is_due(d, w))
 			settle_oldest(d, w);
 		else
-			pthread_cond_wait(&d->changed, &d->lock);
+			pthread_cond_wait(&changed, &lock);
 	}
-	pthread_mutex_unlock(&d->lock);
+	pthread_mutex_unlock(&lock);
 	return NULL;
 }
 
@@ -167,8 +193,6 @@ int blk_defer_open(const struct blk_file *file, struct blk_defer **ret)
 		return -ENOMEM;
 	d->file = file;
 	TAILQ_INIT(&d->queue);
-	pthread_mutex_init(&d->lock, NULL);
-	pthread_cond_init(&d->changed, NULL);
 	/* Signals are for others. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
@@ -178,16 +202,19 @@ int blk_defer_open(const struct blk_file *file, struct blk_defer **ret)
 		free(d);
 		return err;
 	}
+	pthread_mutex_lock(&lock);
+	LIST_INSERT_HEAD(&disks, d, link);
+	pthread_mutex_unlock(&lock);
 	*ret = d;
 	return 0;
 }
 
 void blk_defer_cancel(struct blk_defer *d)
 {
-	pthread_mutex_lock(&d->lock);
+	pthread_mutex_lock(&lock);
 	d->cancelled = true;
-	pthread_cond_broadcast(&d->changed);
-	pthread_mutex_unlock(&d->lock);
+	pthread_cond_broadcast(&changed);
+	pthread_mutex_unlock(&lock);
 }
 
 void blk_defer_close(struct blk_defer *d)
@@ -198,12 +225,14 @@ void blk_defer_close(struct blk_defer *d)
 		return;
 	blk_defer_cancel(d);
 	pthread_join(d->thread, NULL);
+	pthread_mutex_lock(&lock);
+	LIST_REMOVE(d, link);
+	pthread_cond_broadcast(&changed);
+	pthread_mutex_unlock(&lock);
 	while ((w = TAILQ_FIRST(&d->queue))) {
 		TAILQ_REMOVE(&d->queue, w, link);
 		free(w);
 	}
-	pthread_cond_destroy(&d->changed);
-	pthread_mutex_destroy(&d->lock);
 	free(d);
 }
 
@@ -213,16 +242,16 @@ int blk_defer_start(struct blk_defer *d, uint64_t limit_bytes)
 
 	if (limit_bytes < BLK_DEFER_MIN_BYTES)
 		return -EINVAL;
-	pthread_mutex_lock(&d->lock);
+	pthread_mutex_lock(&lock);
 	was_on = d->on;
 	if (!was_on)
 		d->allowed = d->written = d->synced = 0;
 	d->on = true;
 	d->limit = limit_bytes;
 	while (d->passing && !d->cancelled)
-		pthread_cond_wait(&d->changed, &d->lock);
-	pthread_cond_broadcast(&d->changed);
-	pthread_mutex_unlock(&d->lock);
+		pthread_cond_wait(&changed, &lock);
+	pthread_cond_broadcast(&changed);
+	pthread_mutex_unlock(&lock);
 	return was_on ? 0 : blk_file_flush(d->file);
 }
 
@@ -230,19 +259,19 @@ int blk_defer_end(struct blk_defer *d)
 {
 	int err;
 
-	pthread_mutex_lock(&d->lock);
+	pthread_mutex_lock(&lock);
 	d->draining = true;
 	if (!d->lost)
 		d->error = 0; /* once more */
-	pthread_cond_broadcast(&d->changed);
+	pthread_cond_broadcast(&changed);
 	while (d->bytes && !d->error && !d->cancelled)
-		pthread_cond_wait(&d->changed, &d->lock);
+		pthread_cond_wait(&changed, &lock);
 	err = d->error ? -d->error : d->cancelled ? -ECANCELED : 0;
 	d->draining = false;
 	if (!err)
 		d->on = false;
-	pthread_cond_broadcast(&d->changed);
-	pthread_mutex_unlock(&d->lock);
+	pthread_cond_broadcast(&changed);
+	pthread_mutex_unlock(&lock);
 	return err;
 }
 
@@ -270,16 +299,16 @@ int blk_defer_add(struct blk_defer *d, const struct disk_change *change)
 
 	if (!w)
 		return -ENOMEM;
-	pthread_mutex_lock(&d->lock);
+	pthread_mutex_lock(&lock);
 	while (!d->cancelled && (d->draining || (d->on && d->bytes + bytes_of(w) > d->limit)))
-		pthread_cond_wait(&d->changed, &d->lock);
+		pthread_cond_wait(&changed, &lock);
 	r = d->cancelled ? -ECANCELED : d->on ? 0 : 1;
 	d->passing = r == 1;
 	if (!r) {
 		TAILQ_INSERT_TAIL(&d->queue, w, link);
 		d->bytes += bytes_of(w);
 	}
-	pthread_mutex_unlock(&d->lock);
+	pthread_mutex_unlock(&lock);
 	if (r)
 		free(w);
 	return r;
@@ -287,22 +316,22 @@ int blk_defer_add(struct blk_defer *d, const struct disk_change *change)
 
 void blk_defer_passed(struct blk_defer *d)
 {
-	pthread_mutex_lock(&d->lock);
+	pthread_mutex_lock(&lock);
 	d->passing = false;
-	pthread_cond_broadcast(&d->changed);
-	pthread_mutex_unlock(&d->lock);
+	pthread_cond_broadcast(&changed);
+	pthread_mutex_unlock(&lock);
 }
 
 void blk_defer_stamp(struct blk_defer *d, uint64_t position)
 {
 	struct waiting *w;
 
-	pthread_mutex_lock(&d->lock);
+	pthread_mutex_lock(&lock);
 	w = TAILQ_LAST(&d->queue, waiting_queue);
 	if (w && w->position == NO_POSITION)
 		w->position = position;
-	pthread_cond_broadcast(&d->changed);
-	pthread_mutex_unlock(&d->lock);
+	pthread_cond_broadcast(&changed);
+	pthread_mutex_unlock(&lock);
 }
 
 /* What `w` changes of the range that starts at `offset`. */
@@ -324,38 +353,38 @@ int blk_defer_read(struct blk_defer *d, uint64_t offset, void *ret, size_t len)
 	const struct waiting *w;
 	int err;
 
-	pthread_mutex_lock(&d->lock);
+	pthread_mutex_lock(&lock);
 	if (TAILQ_EMPTY(&d->queue)) {
-		pthread_mutex_unlock(&d->lock);
+		pthread_mutex_unlock(&lock);
 		return blk_file_read(d->file, offset, ret, len);
 	}
 	d->reading = true;
-	pthread_mutex_unlock(&d->lock);
+	pthread_mutex_unlock(&lock);
 	err = blk_file_read(d->file, offset, ret, len);
-	pthread_mutex_lock(&d->lock);
+	pthread_mutex_lock(&lock);
 	if (!err) {
 		TAILQ_FOREACH(w, &d->queue, link)
 		overlay(w, offset, ret, len);
 	}
 	d->reading = false;
-	pthread_cond_broadcast(&d->changed);
-	pthread_mutex_unlock(&d->lock);
+	pthread_cond_broadcast(&changed);
+	pthread_mutex_unlock(&lock);
 	return err;
 }
 
 void blk_defer_settle(struct blk_defer *d, uint64_t position)
 {
-	pthread_mutex_lock(&d->lock);
+	pthread_mutex_lock(&lock);
 	d->allowed = MAX(d->allowed, position);
-	pthread_cond_broadcast(&d->changed);
-	pthread_mutex_unlock(&d->lock);
+	pthread_cond_broadcast(&changed);
+	pthread_mutex_unlock(&lock);
 }
 
 void blk_defer_stats(struct blk_defer *d, struct blk_defer_stats *ret)
 {
 	const struct waiting *oldest;
 
-	pthread_mutex_lock(&d->lock);
+	pthread_mutex_lock(&lock);
 	oldest = TAILQ_FIRST(&d->queue);
 	*ret = (struct blk_defer_stats){
 		.settled = d->allowed,
@@ -365,5 +394,5 @@ void blk_defer_stats(struct blk_defer *d, struct blk_defer_stats *ret)
 	/* One that is not stamped yet lies beyond all that was allowed. */
 	if (d->unsynced_bytes || (oldest && oldest->position <= d->allowed))
 		ret->settled = d->synced;
-	pthread_mutex_unlock(&d->lock);
+	pthread_mutex_unlock(&lock);
 }

@@ -207,6 +207,39 @@ static void test_settled_is_synced(void **state)
 	assert_int_equal(blk_defer_end(defer), -EIO);
 }
 
+/* A write that came after another disk's flush does not overtake it. */
+static void test_one_order_for_all_disks(void **state)
+{
+	struct blk_file second = { .fd = memfd_create("second", MFD_CLOEXEC), .bytes = BYTES };
+	const struct disk_change c = { CONTROL_DISK_ZEROES, 1, 0, BLOCK, NULL };
+	struct blk_defer_stats s;
+	struct blk_defer *other;
+
+	(void)state;
+	assert_int_equal(blk_defer_open(&second, &other), 0);
+	assert_int_equal(blk_defer_start(defer, ROOM), 0);
+	assert_int_equal(blk_defer_start(other, ROOM), 0);
+	assert_int_equal(write_at(0, BLOCK, 1), 0);
+	blk_defer_stamp(defer, 1);
+	assert_int_equal(blk_defer_add(other, &c), 0);
+	blk_defer_stamp(other, 2);
+	/* The first disk may not write yet; a while is enough to see who does not wait for it. */
+	blk_defer_settle(other, 2);
+	usleep(20000);
+	blk_defer_stats(other, &s);
+	assert_int_equal(s.settled, 0);
+	assert_true(s.waiting_bytes > 0);
+	blk_defer_settle(defer, 2);
+	until_settled(2);
+	for (unsigned int i = 0; i < 5000 && s.settled < 2; i++) {
+		usleep(1000);
+		blk_defer_stats(other, &s);
+	}
+	assert_int_equal(s.settled, 2);
+	blk_defer_close(other);
+	close(second.fd);
+}
+
 static void *adds_one(void *arg)
 {
 	*(int *)arg = write_at(0, CONTROL_DISK_DATA_MAX, 1);
@@ -291,6 +324,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_dropped, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_disk_error, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_settled_is_synced, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_one_order_for_all_disks, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_full_waits, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cancel_wakes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_random, setup, teardown),
