@@ -215,11 +215,11 @@ int drbd_begin(const char *resource, struct reason *why)
 }
 
 /* DRBD itself refuses a disk that is not UpToDate. */
-int drbd_promote(const char *resource, struct reason *why)
+int drbd_promote(const char *resource, unsigned int minor, struct reason *why)
 {
 	char out[OUTPUT_MAX];
 	struct drbd_status s;
-	int r = drbd_status(resource, &s, why);
+	int r = drbd_read(drbd_proc, minor, &s, why);
 
 	if (r || is(s.role, "Primary"))
 		return r;

@@ -66,8 +66,9 @@ int drbd_begin(const char *resource, struct reason *why);
 /*
  * The same for who holds the solo right: where the other host still seems to be there, the
  * connection is cut first, so that it cannot object and its writes reach this disk no more (P3).
+ * The VM stands still meanwhile: its minor number is known.
  */
-int drbd_promote(const char *resource, struct reason *why);
+int drbd_promote(const char *resource, unsigned int minor, struct reason *why);
 /* Whether this host is the primary of any resource. */
 bool drbd_is_primary_of_any(void);
 /* Nothing may have the device open. Not primary: fine. */

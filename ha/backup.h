@@ -55,9 +55,10 @@ struct backup {
 	unsigned int announced; /* how often the LAN was told, after a takeover */
 	uint64_t announced_ns;
 	bool standby_gone;
-	char *device[DISK_MAX];	   /* of disks on DRBD; else NULL */
-	uint32_t given;		   /* disks on DRBD that pollux-vmm has, a bit each */
-	bool settled, marker_left; /* how far a takeover has come that is tried again */
+	char *device[DISK_MAX];	      /* of disks on DRBD; else NULL */
+	unsigned int minor[DISK_MAX]; /* likewise */
+	uint32_t given;		      /* disks on DRBD that pollux-vmm has, a bit each */
+	bool settled, marker_left;    /* how far a takeover has come that is tried again */
 };
 
 /* backup.c */

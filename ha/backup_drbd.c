@@ -7,6 +7,8 @@
 #include "ha/backup.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include "disk-replica/apply.h"
 #include "disk-replica/drbd.h"
@@ -14,21 +16,31 @@
 
 #define DEVICE_MAX 256u
 
+static int find(struct backup *b, unsigned int disk, const char *resource, struct reason *why)
+{
+	char device[DEVICE_MAX];
+	struct stat st;
+	int r = drbd_device(resource, device, sizeof(device), why);
+
+	if (r)
+		return r;
+	if (stat(device, &st) || !S_ISBLK(st.st_mode))
+		return reason_set(why, ENODEV, "DRBD %s: %s is no block device", resource, device);
+	b->minor[disk] = minor(st.st_rdev);
+	b->device[disk] = strdup(device);
+	return b->device[disk] ? 0 : -ENOMEM;
+}
+
 int backup_drbd_open(struct engine *e, struct reason *why)
 {
 	struct backup *b = e->side;
-	char device[DEVICE_MAX];
 
 	for (unsigned int i = 0; i < b->nr_disks; i++) {
 		const char *resource = drbd_resource(b->disks[i].path);
-		int r = resource ? drbd_device(resource, device, sizeof(device), why) : 0;
+		int r = resource ? find(b, i, resource, why) : 0;
 
 		if (r)
 			return r;
-		if (resource)
-			b->device[i] = strdup(device);
-		if (resource && !b->device[i])
-			return -ENOMEM;
 	}
 	return 0;
 }
@@ -59,7 +71,7 @@ static int give(struct backup *b, unsigned int disk, int fd, struct reason *why)
 static int take(struct backup *b, unsigned int disk, const char *resource, struct reason *why)
 {
 	cleanup_close int fd = -1;
-	int r = drbd_promote(resource, why);
+	int r = drbd_promote(resource, b->minor[disk], why);
 
 	if (r)
 		return r;

@@ -89,8 +89,8 @@ say "told: $(on b pollux events | grep StandAlone | tail -n 1)"
 ! vm_is_protected b || fail "protected with a split brain"
 until_true 60 drbd_is a role Secondary/Unknown || fail "a still has DRBD: $(drbd_say a)"
 say "an operator decides"
-on a "for i in 1 2; do drbdadm disconnect r\$i; drbdadm connect --discard-my-data r\$i; done"
-on b "for i in 1 2; do drbdadm disconnect r\$i; drbdadm connect r\$i; done"
+on a "for i in 1 2; do drbdadm disconnect r\$i 2>/dev/null; drbdadm connect --discard-my-data r\$i; done"
+on b "for i in 1 2; do drbdadm disconnect r\$i 2>/dev/null; drbdadm connect r\$i; done"
 protected_again b
 counters_ask
 say "memory, both disks and replies: $(cat "$WORK/values.json")"

@@ -214,10 +214,10 @@ static void test_promote_cuts_first(void **state)
 	healthy("Secondary/Unknown");
 	answer("primary", "");
 	answer("disconnect", "");
-	assert_int_equal(drbd_promote("r0", NULL), 0);
+	assert_int_equal(drbd_promote("r0", 7, NULL), 0);
 	assert_false(was_asked("disconnect"));
 	healthy("Secondary/Primary");
-	assert_int_equal(drbd_promote("r0", NULL), 0);
+	assert_int_equal(drbd_promote("r0", 7, NULL), 0);
 	assert_true(was_asked("disconnect --force r0\nprimary r0"));
 	/* Never by force against its disk's state, and nothing is discarded. */
 	assert_false(was_asked("primary --force"));
