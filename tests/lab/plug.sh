@@ -34,7 +34,8 @@ run_there()
 
 held() { vm_get a .netbuf.held_bytes; }
 holds_some() { [ "$(held)" -gt 0 ]; }
-remains() { on a "ip -br link | grep ^plug; tc qdisc show | grep -E 'plug|clsact'
+# What lo has is the node's own (node-init).
+remains() { on a "ip -br link | grep ^plug; tc qdisc show | grep -v 'dev lo ' | grep -E 'plug|clsact'
 	tc actions list action mirred | grep mirred" 2>/dev/null || true; }
 
 say "a kernel without sch_plug"
