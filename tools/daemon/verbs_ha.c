@@ -285,8 +285,8 @@ static void await_switchover(struct daemon *d, struct vm *vm, uint64_t timeout_n
 
 	do {
 		if (has_yielded(d, vm)) {
-			events_add(d, vm->name, "switchover", "VM given to %s, which alone may run it",
-				   vm->guard.peer);
+			events_add(d, vm->name, "switchover",
+				   "VM given to %s, which alone may run it", vm->guard.peer);
 			return;
 		}
 		nanosleep(&(struct timespec){ .tv_nsec = SWITCH_POLL_NS }, NULL);
