@@ -19,7 +19,7 @@
 #include "base/err.h"
 #include "tools/lab/agent.h"
 
-/* For as long as the process lives. */
+/* For as long as the process lives that stays behind. */
 static int kept_vm, kept_vcpu, kept_socket;
 
 /* preempt_notifier_key: a VM. apic_sw_disabled: a processor whose local APIC nobody enables. */
@@ -58,6 +58,8 @@ int agent_keys(void)
 {
 	report("a VM", keep_vm());
 	report("a socket with timestamps", keep_timestamps());
-	for (;;)
-		pause();
+	if (fork() == 0)
+		for (;;)
+			pause();
+	return 0;
 }

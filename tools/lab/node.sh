@@ -78,10 +78,11 @@ accelerator()
 
 # clearcpuid=112, REP_GOOD: the kernel's own copies use a loop as well. tsc=reliable: emulated
 # processors have one TSC, but the kernel compares them while threads come and go, and would
-# take the HPET instead, of which each reading is a system call and leaves the machine.
+# take the HPET instead, of which each reading is a system call and leaves the machine. The
+# other processors come up when the kernel has patched itself for the last time (node-init).
 machine_append()
 {
-	[ "$1" = kvm ] || echo "clearcpuid=112 tsc=reliable"
+	[ "$1" = kvm ] || echo "clearcpuid=112 tsc=reliable maxcpus=1 noreplace-smp"
 }
 
 machine_flags()
