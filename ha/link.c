@@ -6,7 +6,8 @@
 #include "base/clock.h"
 #include "ha/mailbox.h"
 
-#define SEND_SOON_NS (UINT64_C(500) * NS_PER_MS)
+#define SEND_SOON_NS  (UINT64_C(500) * NS_PER_MS)
+#define LAST_WORDS_NS (UINT64_C(300) * NS_PER_MS)
 
 /* What is said in words of role.h, as a letter. False: it is not of that kind. */
 static bool read_words(const struct message *m, struct letter *l)
@@ -112,7 +113,8 @@ static int take(struct link *link, const struct transport *t, const struct messa
 	return link->config.sink(link->config.opaque, m, why);
 }
 
-static void receive_all(struct link *link, struct transport *t)
+/* Until the connection ends. */
+static struct letter receive_all(struct link *link, struct transport *t)
 {
 	struct letter broken = { .kind = LETTER_BROKEN, .session = link->config.session };
 	struct refusal why = { 0 };
@@ -125,22 +127,30 @@ static void receive_all(struct link *link, struct transport *t)
 			r = take(link, t, &m, &why);
 	} while (!r);
 	broken.why = why.why;
-	mailbox_post(link->config.mailbox, &broken);
+	return broken;
 }
 
+/* Who ends closes both connections, the last words are on the other: they are waited for, else a
+ * YIELD is lost and the VM stands still until its host counts as silent. */
 static void *receive_bulk(void *opaque)
 {
 	struct link *link = opaque;
+	struct letter broken = receive_all(link, link->config.bulk);
+	uint64_t until = clock_now_ns() + LAST_WORDS_NS;
 
-	receive_all(link, link->config.bulk);
+	while (!__atomic_load_n(&link->heart_ended, __ATOMIC_ACQUIRE) && clock_now_ns() < until)
+		nanosleep(&(struct timespec){ .tv_nsec = NS_PER_MS }, NULL);
+	mailbox_post(link->config.mailbox, &broken);
 	return NULL;
 }
 
 static void *receive_heart(void *opaque)
 {
 	struct link *link = opaque;
+	struct letter broken = receive_all(link, link->config.heart);
 
-	receive_all(link, link->config.heart);
+	__atomic_store_n(&link->heart_ended, true, __ATOMIC_RELEASE);
+	mailbox_post(link->config.mailbox, &broken);
 	return NULL;
 }
 

@@ -35,7 +35,8 @@ struct link_config {
 struct link {
 	struct link_config config;
 	pthread_t bulk_thread, heart_thread;
-	bool broken; /* main thread: LETTER_BROKEN was seen, or a send failed */
+	bool heart_ended; /* atomic: all that came on it has been posted */
+	bool broken;	  /* main thread: LETTER_BROKEN was seen, or a send failed */
 };
 
 int link_open(const struct link_config *config, struct link **ret);

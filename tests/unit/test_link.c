@@ -101,11 +101,33 @@ static void data_on_bulk_is_taken(void **state)
 	close_both(&b);
 }
 
+/* A primary that yields ends both connections at once; which end is seen first is chance. */
+static void last_words_come_before_the_end(void **state)
+{
+	struct message yield = { .type = PROTO_YIELD, .yield = { .code = PROTO_LEAVING } };
+	struct letter l;
+	struct both b;
+
+	(void)state;
+	open_both(&b);
+	transport_close(b.bulk.near);
+	b.bulk.near = NULL;
+	say(b.heart.near, yield);
+	transport_close(b.heart.near);
+	b.heart.near = NULL;
+	await(&b, &l);
+	assert_int_equal(l.kind, LETTER_YIELD);
+	await(&b, &l);
+	assert_int_equal(l.kind, LETTER_BROKEN);
+	close_both(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(data_on_heart_ends_the_link),
 		cmocka_unit_test(data_on_bulk_is_taken),
+		cmocka_unit_test(last_words_come_before_the_end),
 	};
 
 	if (openssl_missing())
