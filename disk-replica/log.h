@@ -25,10 +25,11 @@
 
 #include "disk-replica/format.h"
 
-#define DISK_LOG_MIN		 (UINT64_C(4) << 20)
-#define DISK_LOG_MAX		 (UINT64_C(64) << 30)
-#define DISK_LOG_PER_RING	 4u  /* its bound, by that of the mirror's ring */
-#define DISK_LOG_EPOCHS		 64u /* sealed and not released */
+#define DISK_LOG_MIN	  (UINT64_C(4) << 20)
+#define DISK_LOG_MAX	  (UINT64_C(64) << 30)
+#define DISK_LOG_PER_RING 4u /* its bound, by that of the mirror's ring */
+/* Sealed and not released: what a disk on DRBD has not settled yet is kept, epoch by epoch. */
+#define DISK_LOG_EPOCHS		 4096u
 #define DISK_LOG_RECORD_OVERHEAD 64u /* of a record, and of a seal */
 
 struct disk_log;
