@@ -182,7 +182,7 @@ collect_logs()
 				for task in /proc/$pid/task/*; do
 					echo "$pid $(cat $task/comm)" && cat $task/stack
 				done
-			done >/var/log/stacks
+			done >/var/log/stacks; dmesg >/var/log/dmesg
 			tar -c var/log run/pollux var/lib/pollux/*/record 2>/dev/null' \
 			</dev/null >"$WORK/node-$node.tar" 2>/dev/null || true
 		[ -s "$WORK/node-$node.tar" ] || rm -f "$WORK/node-$node.tar"
