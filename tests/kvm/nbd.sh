@@ -94,7 +94,7 @@ begin()
 end()
 {
 	end_pair
-	kill -9 $(cat "$T"/{a,b}/nbdkit.pid) 2>/dev/null
+	kill_all $(cat "$T"/{a,b}/nbdkit.pid)
 }
 
 # The backup runs the VM, from the disks of the last epochs that knew of the writes.
@@ -115,14 +115,14 @@ begin
 cut_off a polluxd
 cut_off a ha
 cut_off a vmm
-kill -9 "$(cat "$T/a/nbdkit.pid")"
+kill_all "$(cat "$T/a/nbdkit.pid")"
 b_goes_on
 end
 
 # The one that comes after it is told of no mirror: its changes must not be part of an epoch.
 scene='the server dies, and another comes'
 begin
-kill -9 "$(cat "$T/a/nbdkit.pid")"
+kill_all "$(cat "$T/a/nbdkit.pid")"
 serve a
 write_all "$T/second"
 b_goes_on

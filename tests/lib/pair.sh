@@ -91,12 +91,29 @@ pids_of()
 	all) pids_of "$1" polluxd; pgrep -f "pollux-(ha|vmm) .*$T/$1/" ;;
 	esac 2>/dev/null
 }
+# gone PID...: they have ended, reaped or not, and hold no port and no file any more.
+gone()
+{
+	local pid state
+	for pid; do
+		read -r state < <(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null) || continue
+		[ "${state%% *}" = Z ] || return 1
+	done
+	return 0
+}
+# kill_all PID...: at once, and waits until they have ended.
+kill_all()
+{
+	[ $# -gt 0 ] || return 0
+	kill -9 "$@" 2>/dev/null
+	until_true 10 gone "$@" || fail "not killed within 10 s: $*"
+}
 # cut_off HOST WHAT: kills it at once, as if it had never been able to say a word. Of `all`
 # polluxd is first, so that nothing is started meanwhile that nobody would know of.
 cut_off()
 {
-	[ "$2" != all ] || kill -9 $(pids_of "$1" polluxd) 2>/dev/null
-	kill -9 $(pids_of "$1" "$2") 2>/dev/null
+	[ "$2" != all ] || kill_all $(pids_of "$1" polluxd)
+	kill_all $(pids_of "$1" "$2")
 }
 
 # end_pair: both hosts' programs, at once.
