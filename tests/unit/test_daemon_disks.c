@@ -15,6 +15,7 @@
 #include "disk-replica/marker.h"
 #include "disk-replica/regions.h"
 #include "tests/lib/dir.h"
+#include "tests/unit/disk_files.h"
 #include "tools/daemon/daemon.h"
 #include "tools/daemon/disks.h"
 
@@ -67,15 +68,7 @@ static int setup(void **state)
 	snprintf(d.conf.state_dir, sizeof(d.conf.state_dir), "%s", dir.path);
 	snprintf(state_dir, sizeof(state_dir), "%s/db", dir.path);
 	assert_int_equal(mkdir(state_dir, 0700), 0);
-	for (unsigned int i = 0; i < NR; i++) {
-		int fd;
-
-		disks[i].bytes = bytes[i];
-		snprintf(disks[i].path, sizeof(disks[i].path), "%s/disk%u", dir.path, i);
-		fd = open(disks[i].path, O_RDWR | O_CREAT, 0600);
-		assert_int_equal(ftruncate(fd, (off_t)bytes[i]), 0);
-		close(fd);
-	}
+	disk_files_make(dir.path, bytes, NR, disks);
 	make_config();
 	return 0;
 }

@@ -16,6 +16,7 @@
 #include "base/fault.h"
 #include "disk-replica/regions.h"
 #include "tests/lib/dir.h"
+#include "tests/unit/disk_files.h"
 
 #define R	    (UINT64_C(1) << 16)
 #define NR	    2u
@@ -44,15 +45,7 @@ static int setup(void **state)
 	fault_armed = false;
 	assert_int_equal(test_dir_open(&dir), 0);
 	snprintf(path, sizeof(path), "%s/%s", dir.path, REGIONS_NAME);
-	for (unsigned int i = 0; i < NR; i++) {
-		int fd;
-
-		disks[i].bytes = bytes[i];
-		snprintf(disks[i].path, sizeof(disks[i].path), "%s/disk%u", dir.path, i);
-		fd = open(disks[i].path, O_RDWR | O_CREAT, 0600);
-		assert_int_equal(ftruncate(fd, (off_t)bytes[i]), 0);
-		close(fd);
-	}
+	disk_files_make(dir.path, bytes, NR, disks);
 	return 0;
 }
 

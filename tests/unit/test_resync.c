@@ -18,6 +18,7 @@
 #include "ha/resync.h"
 #include "hypervisor/vmm/disk_track.h"
 #include "tests/lib/dir.h"
+#include "tests/unit/disk_files.h"
 
 #define R  (UINT64_C(1) << 16)
 #define NR 2u
@@ -139,15 +140,7 @@ static int setup(void **state)
 	memset(&vmm, 0, sizeof(vmm));
 	memset(&why, 0, sizeof(why));
 	assert_int_equal(test_dir_open(&dir), 0);
-	for (unsigned int i = 0; i < NR; i++) {
-		int fd;
-
-		disks[i].bytes = bytes[i];
-		snprintf(disks[i].path, sizeof(disks[i].path), "%s/disk%u", dir.path, i);
-		fd = open(disks[i].path, O_RDWR | O_CREAT, 0600);
-		assert_int_equal(ftruncate(fd, (off_t)bytes[i]), 0);
-		close(fd);
-	}
+	disk_files_make(dir.path, bytes, NR, disks);
 	config = (struct resync_config){ .run_dir = "/run/vm",
 					 .state_dir = dir.path,
 					 .peer = "b",

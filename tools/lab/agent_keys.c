@@ -6,7 +6,7 @@
  * QEMU 7.2 without KVM loses such a write now and then: it drops its translations of a page
  * before the store is made, another processor translates the old bytes again in between, and
  * from then on executes a breakpoint that is no longer in memory. Both processors of the
- * node hang in __schedule(), as if the host had frozen: once in about 150 VMs.
+ * node hang in __schedule(), as if the host had frozen: seen after some 150 VMs.
  */
 #include <fcntl.h>
 #include <linux/kvm.h>
