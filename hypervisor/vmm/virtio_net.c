@@ -9,7 +9,7 @@
  * counts it (P1). With holding off it is emitted outside the gate instead. When the queue
  * is full the frame stays with the guest and the worker waits for room_fd.
  *
- * Receive: a frame is read from the tap outside the gate into `rx_frame`, and stays there
+ * Receive: a packet is read from the tap outside the gate into `rx_packet`, and stays there
  * until the guest has the buffers. What is there at a takeover is lost, as on a wire.
  *
  * Threads: the worker; vCPUs see only the configuration, which is fixed.
