@@ -42,7 +42,7 @@ serial b | sed 1d | sort -c || fail "the count ran backwards on host b"
 
 # A backup that is not there is asked again and again, and that is told once.
 asked_again() { [ "$(grep -c 'event=no-backup' "$T/b/log/tiny-ha.log")" -ge 3 ]; }
-on b reprotect tiny >/dev/null 2>&1
-until_true 30 asked_again || fail "host a is not asked again: $(on b events | tail -n 3)"
+on b reprotect tiny >/dev/null 2>"$T/again.err"
+until_true 30 asked_again || fail "host a is not asked again: $(cat "$T/again.err"; on b events | tail -n 3)"
 [ "$(on b events | grep -c no-backup)" = 1 ] || fail "told each time: $(on b events | tail -n 5)"
 exit 0

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "tools/common/json.h"
 #include "tools/daemon/vm.h"
+#include "tools/daemon/watch.h"
 #include "tools/daemon/worker.h"
 
 #define NAME_WAIT_NS (30 * NS_PER_S)
@@ -47,6 +48,18 @@ static const char *name_in(struct json_object *request)
 	return config ? json_text(config, "name", NULL) : json_text(request, "vm", NULL);
 }
 
+/* Whoever read in the status that a VM arrived here may give orders by it at once. */
+static void see_arrival(struct daemon *d, const char *name)
+{
+	struct vm *vm;
+
+	daemon_lock(d);
+	vm = vm_find(d, name);
+	daemon_unlock(d);
+	if (vm)
+		watch_arrival(d, vm);
+}
+
 void verb_run(struct daemon *d, const struct verb *verb, struct json_object *request,
 	      struct verb_reply *reply)
 {
@@ -69,6 +82,7 @@ void verb_run(struct daemon *d, const struct verb *verb, struct json_object *req
 			    "something else is done with VM %s since 30 s; try again", name);
 		return;
 	}
+	see_arrival(d, name);
 	verb->run(d, request, reply);
 	worker_drop_name(d, name);
 }

@@ -235,9 +235,19 @@ static void reprotect_work(struct daemon *d, void *arg)
 	with_vm(d, job, reprotect_try);
 }
 
-static void became_active(struct daemon *d, struct vm *vm)
+static bool takes_over(const struct vm *vm)
 {
-	if (!vm->standby)
+	return vm->standby && !strcmp(json_text(vm->guard.status, "role", ""), "active");
+}
+
+void watch_arrival(struct daemon *d, struct vm *vm)
+{
+	bool arrived;
+
+	daemon_lock(d);
+	arrived = takes_over(vm);
+	daemon_unlock(d);
+	if (!arrived)
 		return;
 	vm_becomes_active(d, vm);
 	events_add(d, vm->name, "takeover", "runs here now, taken over from %s", vm->guard.peer);
@@ -248,7 +258,7 @@ static void active_work(struct daemon *d, void *arg)
 {
 	cleanup_free struct job *job = arg;
 
-	with_vm(d, job, became_active);
+	with_vm(d, job, watch_arrival);
 }
 
 /* --- watching ----------------------------------------------------------------------------- */
@@ -361,7 +371,7 @@ static struct look take_look(struct daemon *d, struct vm *vm)
 		.taken = worker_name_taken(d, vm->name),
 		.gone = vm->gone,
 		.wanted = g->wanted,
-		.takes_over = vm->standby && !strcmp(json_text(g->status, "role", ""), "active"),
+		.takes_over = takes_over(vm),
 		.reprotect = reprotect_due(vm),
 		.retry_at_ns = g->retry_at_ns,
 		.vmm = vm->vmm,

@@ -18,6 +18,9 @@ struct vm;
 
 /* All VMs once. The loop only. */
 void watch_all(struct daemon *d);
+/* A standby whose status says that it took over becomes a VM of this host, once. With the
+ * VM's name taken, on a worker. */
+void watch_arrival(struct daemon *d, struct vm *vm);
 /* Closes what the loop holds of a VM. */
 void watch_stop(struct vm *vm);
 
