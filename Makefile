@@ -18,7 +18,7 @@ LDFLAGS_ALL = -pthread $(SANITIZE) $(LDFLAGS)
 
 # Folders that are one archive each; includes point one way:
 # base <- hypervisor <- {netbuf, disk-replica} <- ha <- tools
-DIRS := base hypervisor/control hypervisor/vmm hypervisor/xenctrl netbuf disk-replica ha \
+DIRS := base hypervisor/control hypervisor/vmm hypervisor/xenctrl hypervisor/xen netbuf disk-replica ha \
 	tools/common tools/daemon tools/cli
 archive = $(O)/lib/lib$(subst /,-,$(1)).a
 objects = $(patsubst %.c,$(O)/obj/%.o,$(filter-out %/main.c,$(wildcard $(1)/*.c)))

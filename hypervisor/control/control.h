@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The control protocol of pollux-vmm, and its client.
+ * The control protocol of pollux-vmm, and its client. pollux-xen serves it for a domain of
+ * Xen (hypervisor/xen/): what differs is said at the operation, and what it has not, such as
+ * its own log-dirty, is -ENOTSUP with the reason.
  *
  * One SOCK_SEQPACKET socket a VM, <run-dir>/control; one message is one request or
  * one reply; every number little-endian through base/cursor. A request is
@@ -31,6 +33,8 @@
 /* A NIC's tap, of the domain's number and its own. */
 #define CONTROL_TAP_FORMAT "px%u.%u"
 #define CONTROL_TAP_DOMIDS 1000000u /* the number in the name is modulo this */
+/* The same of a domain of Xen, whose NICs are numbered as libxl does, without a gap. */
+#define CONTROL_VIF_FORMAT "vif%u.%u"
 
 #define CONTROL_NBD_PREFIX  "nbd:unix:"
 #define CONTROL_DRBD_PREFIX "drbd:"
@@ -45,6 +49,9 @@ enum control_op {
 	 * [4 GiB, 4 GiB + high_bytes) at offset low_bytes. The export area is a memfd with
 	 * the dirty bitmap (one bit a gfn below nr_gfns, the hole included) at dirty_offset
 	 * and the saved state at context_offset.
+	 *
+	 * Xen: domid is Xen's; no fds, both offsets are 0, low_bytes is all memory that the domain
+	 * has, wherever, high_bytes 0. A standby answers when its memory is there.
 	 */
 	CONTROL_HELLO = 1,
 	/* {} -> {u8 control_state, u8 control_reason, u32 pause_count, u64 cpu_time_ns} */
@@ -55,14 +62,19 @@ enum control_op {
 	 */
 	CONTROL_PAUSE,
 	CONTROL_UNPAUSE, /* {} -> {} */
-	/* {u8 control_reason}: POWEROFF presses the ACPI button; DESTROY ends the process. */
+	/* {u8 control_reason}: POWEROFF presses the ACPI button; DESTROY ends the process. Xen:
+	 * POWEROFF asks as `xl shutdown` does; DESTROY ends domain and process, REBOOT and CRASH
+	 * are refused. */
 	CONTROL_SHUTDOWN,
 	/* {u8 control_logdirty} -> {u64 dirty, u64 pages}; the bitmap is in the export area. */
 	CONTROL_LOGDIRTY,
 	/* {} -> {u64 length}; paused only (-EBUSY). Xen's framed records, in the export area. */
 	CONTROL_GET_CONTEXT,
 	/* {u64 length}: the caller has filled the export area; paused only, before the first
-	 * instruction of a standby. Refused whole: a bad record leaves the VM as it was. */
+	 * instruction of a standby. Refused whole: a bad record leaves the VM as it was. Xen: a
+	 * memfd with the state (xen/state.h), from its start on, comes with the request. Once it
+	 * is well-formed libxl builds the domain, with its devices; that takes its time, and a
+	 * failure there is the standby's end. It succeeds once. */
 	CONTROL_SET_CONTEXT,
 	/*
 	 * {u8 on, u64 limit_bytes} -> {}; fds: eventfd that is raised when a frame is held
@@ -140,6 +152,12 @@ enum control_op {
 	CONTROL_DISK_SETTLE,
 	/* {u16 disk} -> {}, with the open device of a standby's deferred disk. */
 	CONTROL_DISK_GIVE,
+	/*
+	 * {} -> {u64 length}; fd: a file with so many bytes, the domain as it is now, for a standby
+	 * of it (xen/describe.h). Xen only, not of a standby; -EPERM: it cannot be protected, and
+	 * the reason.
+	 */
+	CONTROL_DESCRIBE,
 };
 
 enum control_state { CONTROL_RUNNING, CONTROL_PAUSED, CONTROL_STOPPED };
