@@ -155,7 +155,7 @@ static int check(const char *resource, unsigned int minor, bool here_is_primary,
 		return reason_set(why, EINVAL, "DRBD %s: Unconfigured; drbdadm up brings it up",
 				  resource);
 	if (is(s.connection, "StandAlone"))
-		return reason_set(why, EINVAL,
+		return reason_set(why, ECONNABORTED,
 				  "DRBD %s: StandAlone: a split brain, or disconnected by hand; "
 				  "Pollux discards no data: resolve it with drbdadm",
 				  resource);
@@ -163,8 +163,10 @@ static int check(const char *resource, unsigned int minor, bool here_is_primary,
 		return reason_set(why, EINVAL, "DRBD %s: protocol %c; it must be C", resource,
 				  s.protocol);
 	if (!is(s.connection, "Connected"))
-		return reason_set(why, EINVAL, "DRBD %s: %s; it must be Connected", resource,
-				  s.connection);
+		return reason_set(why, EINVAL,
+				  "DRBD %s: %s; it must be Connected (if the other host is "
+				  "StandAlone, it is a split brain)",
+				  resource, s.connection);
 	if (!is(s.disk, "UpToDate") || !is(s.peer_disk, "UpToDate"))
 		return reason_set(why, EINVAL, "DRBD %s: disks %s/%s; both must be UpToDate",
 				  resource, s.disk, s.peer_disk);

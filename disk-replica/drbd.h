@@ -55,7 +55,8 @@ int drbd_read(const char *proc, unsigned int minor, struct drbd_status *ret, str
 int drbd_whole(const char *proc, unsigned int minor, struct reason *why);
 
 /* Whether a VM may be protected on it: connected, UpToDate on both sides, protocol C, primary
- * on the VM's host or secondary on the other. -EINVAL and the reason, by name. */
+ * on the VM's host or secondary on the other. -EINVAL, or -ECONNABORTED of a resource that is
+ * StandAlone, and the reason, by name. */
 int drbd_check(const char *resource, bool here_is_primary, struct reason *why);
 /* As the secondary, with a device of that size. */
 int drbd_check_backup(const char *resource, uint64_t bytes, struct reason *why);

@@ -27,7 +27,7 @@ await_protected() { until_true 30 protected || fail "$what: not protected: $(sta
 shown() { status a .resync | jq -c '{kind, bytes, total_bytes, reason}'; }
 more_epochs() { [ "$(status b .epochs_committed)" -ge "$1" ]; }
 # The primary has forgotten most of what was marked for the first copy.
-has_forgotten() { [ "$(tail -c +1025 "$T/a/state/tiny/regions" | tr -d '\0' | wc -c)" -lt 150 ]; }
+has_forgotten() { [ "$(marked_bytes a)" -lt $((DISK_MIB << 20)) ]; }
 is_gone() { ! kill -0 "$1" 2>/dev/null; }
 begin() { start_host a; start_host b; on a vm create "$T/tiny.cfg" >/dev/null || fail "$what: vm create"; }
 

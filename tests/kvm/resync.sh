@@ -56,6 +56,8 @@ is_wanted() { [ "$(kind "$1")" = "$2" ]; }
 bytes() { status "$1" .resync.bytes; }
 kind() { status "$1" .resync.kind; }
 shown() { status "$1" .resync | jq -c '{kind, bytes, total_bytes, reason}'; }
+# What the copy before has brought is on the backup's disks, and the primary knows.
+has_forgotten() { [ "$(marked_bytes a)" -lt $((total / 4)) ]; }
 more_epochs() { [ "$(status "$1" .epochs_committed)" -ge "$2" ]; }
 await_protected() { until_true 180 protected "$1" || fail "$what: not protected: $(status "$1" .word)"; }
 
@@ -128,6 +130,7 @@ echo "$what: $(shown a)"
 
 for point in $POINTS; do
 	what="power cut at $point"
+	until_true 60 has_forgotten || fail "$what: $(marked_bytes a) bytes are still marked"
 	old=$(engine b)
 	# The engine that dies is the one of the next link: so two are lost.
 	echo "$point:${NTH[$point]:-1}:exit" >"$T/b/fault"
@@ -142,6 +145,7 @@ done
 
 # The host that ran it dies, with writes that were never committed. It comes back as the backup.
 what="takeover and the way back"
+until_true 60 has_forgotten || fail "$what: $(marked_bytes a) bytes are still marked"
 cut_off a all
 rm "$T/a/daemon.pid"
 until_true 30 has_taken_over b || fail "$what: no takeover: $(status b .word)"

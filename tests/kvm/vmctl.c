@@ -5,6 +5,7 @@
  *	vmctl RUN-DIR info | pause | unpause | poweroff | reboot | destroy | watch
  *	vmctl RUN-DIR toggle N			pause and unpause N times
  *	vmctl RUN-DIR move RUN-DIR-2 [ROUNDS]	copy the VM into a standby, and go on there
+ *	vmctl RUN-DIR marked			of its disks, in bytes: what may differ from a copy
  *	vmctl RUN-DIR epochs N INTERVAL-MS	checkpoints without a backup: times of each step
  *
  * `move` leaves the source paused. It copies all of memory while the VM runs, ROUNDS times
@@ -20,6 +21,7 @@
 #include "base/clock.h"
 #include "base/hist.h"
 #include "hypervisor/control/control.h"
+#include "hypervisor/control/region_file.h"
 
 #define PAGE	 4096u
 #define HIGH_GFN (UINT64_C(1) << 20)
@@ -28,6 +30,7 @@ struct target {
 	struct control *control;
 	uint8_t *memory, *export;
 	uint64_t low_bytes, high_bytes, nr_gfns, dirty_offset, context_offset;
+	uint32_t nr_disks;
 };
 
 static void die(const char *what, int err, const struct reason *why)
@@ -90,7 +93,9 @@ static void open_target(struct target *t, const char *run_dir)
 	t->low_bytes = cursor_get_u64(&r);
 	t->high_bytes = cursor_get_u64(&r);
 	t->nr_gfns = cursor_get_u64(&r);
-	cursor_get_view(&r, 12);
+	cursor_get_view(&r, 4);
+	t->nr_disks = cursor_get_u32(&r);
+	cursor_get_view(&r, 4);
 	t->dirty_offset = cursor_get_u64(&r);
 	t->context_offset = cursor_get_u64(&r);
 	t->memory = map_fd(fds[0]);
@@ -228,6 +233,26 @@ static int info(struct target *t)
 	return 0;
 }
 
+static int marked(struct target *t)
+{
+	uint64_t sum = 0;
+
+	for (uint16_t disk = 0; disk < t->nr_disks; disk++) {
+		uint8_t request[2] = { (uint8_t)disk };
+		struct cursor r = call(t, CONTROL_TRACK_READ, request, sizeof(request));
+		uint64_t bytes, n, regions = 0;
+
+		cursor_get_view(&r, REGION_TOKEN_BYTES);
+		bytes = cursor_get_u64(&r);
+		n = cursor_get_u64(&r);
+		while (n--)
+			regions += (uint64_t)__builtin_popcountll(cursor_get_u64(&r));
+		sum += regions << region_shift(bytes);
+	}
+	printf("%llu\n", (unsigned long long)sum);
+	return 0;
+}
+
 static int shut_down(struct target *t, enum control_reason how)
 {
 	uint8_t byte = (uint8_t)how;
@@ -270,6 +295,8 @@ int main(int argc, char **argv)
 		return call(&t, CONTROL_PAUSE, NULL, 0), 0;
 	if (!strcmp(verb, "unpause"))
 		return call(&t, CONTROL_UNPAUSE, NULL, 0), 0;
+	if (!strcmp(verb, "marked"))
+		return marked(&t);
 	if (!strcmp(verb, "poweroff"))
 		return shut_down(&t, CONTROL_POWEROFF);
 	if (!strcmp(verb, "reboot"))

@@ -116,6 +116,9 @@ cut_off()
 	kill_all $(pids_of "$1" "$2")
 }
 
+# marked_bytes HOST: how much of the disks of its VM may differ from the other host's.
+marked_bytes() { "$O/tests/kvm/vmctl" "$(echo "$T/$1"/run/vm/*)" marked; }
+
 # end_pair: both hosts' programs, at once.
 end_pair()
 {

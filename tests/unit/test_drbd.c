@@ -94,9 +94,10 @@ static int teardown(void **state)
 
 static void assert_refused(bool primary, const char *text)
 {
+	int err = strstr(text, "StandAlone") ? -ECONNABORTED : -EINVAL;
 	struct reason why = { 0 };
 
-	assert_int_equal(drbd_check("r0", primary, &why), -EINVAL);
+	assert_int_equal(drbd_check("r0", primary, &why), err);
 	if (!strstr(why.text, text))
 		fail_msg("\"%s\" does not say \"%s\"", why.text, text);
 	assert_non_null(strstr(why.text, "r0"));
@@ -149,7 +150,7 @@ static void test_refused_by_name(void **state)
 	kernel("cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate A r-----");
 	assert_refused(true, "protocol A; it must be C");
 	kernel("cs:StandAlone ro:Primary/Unknown ds:UpToDate/DUnknown   r-----");
-	assert_refused(true, "split brain");
+	assert_refused(true, "StandAlone: a split brain");
 	kernel("cs:WFConnection ro:Primary/Unknown ds:UpToDate/DUnknown C r-----");
 	assert_refused(true, "WFConnection; it must be Connected");
 	kernel("cs:Connected ro:Primary/Secondary ds:Diskless/UpToDate C r-----");

@@ -56,13 +56,21 @@ int vm_drbd_resolve(struct json_object *config, bool standby, struct reason *why
 
 int vm_drbd_check(struct json_object *config, bool from_here, struct reason *why)
 {
+	struct reason one;
 	int r = 0;
 
-	for (size_t i = 0; !r && i < count(config); i++) {
+	for (size_t i = 0; i < count(config); i++) {
 		const char *resource = resource_of(config, i, NULL);
+		int err = resource ? drbd_check(resource, from_here, &one) : 0;
 
-		if (resource)
-			r = drbd_check(resource, from_here, why);
+		/* Of a split brain one end may only wait: the one that says so tells more. */
+		if (!err || (r && err != -ECONNABORTED))
+			continue;
+		r = err;
+		if (why)
+			*why = one;
+		if (r == -ECONNABORTED)
+			break;
 	}
 	return r;
 }
