@@ -17,11 +17,12 @@ man: $(MAN_PAGES)
 # nbdkit looks for plugins in the one place that it was built for.
 NBDKIT_PLUGINS := $(shell $(PKG_CONFIG) --variable=plugindir nbdkit 2>/dev/null)
 
-install: $(PROGRAMS) $(NBD_PLUGIN) $(MAN_PAGES)
+install: $(PROGRAMS) $(O)/bin/pollux-xen $(NBD_PLUGIN) $(MAN_PAGES)
 	install -D -m 755 $(O)/bin/pollux $(DESTDIR)$(PREFIX)/bin/pollux
 	install -D -m 755 $(O)/bin/polluxd $(DESTDIR)$(PREFIX)/sbin/polluxd
 	install -D -m 755 $(O)/bin/pollux-vmm $(DESTDIR)$(PREFIX)/libexec/pollux/pollux-vmm
 	install -D -m 755 $(O)/bin/pollux-ha $(DESTDIR)$(PREFIX)/libexec/pollux/pollux-ha
+	install -D -m 755 $(O)/bin/pollux-xen $(DESTDIR)$(PREFIX)/libexec/pollux/pollux-xen
 	install -D -m 755 $(NBD_PLUGIN) $(DESTDIR)$(NBDKIT_PLUGINS)/nbdkit-pollux-plugin.so
 	install -d -m 755 $(DESTDIR)/etc/pollux $(DESTDIR)$(PREFIX)/lib/systemd/system
 	sed 's|@PREFIX@|$(PREFIX)|' tools/systemd/polluxd.service \

@@ -153,9 +153,9 @@ enum control_op {
 	/* {u16 disk} -> {}, with the open device of a standby's deferred disk. */
 	CONTROL_DISK_GIVE,
 	/*
-	 * {} -> {u64 length}; fd: a file with so many bytes, the domain as it is now, for a standby
-	 * of it (xen/describe.h). Xen only, not of a standby; -EPERM: it cannot be protected, and
-	 * the reason.
+	 * {} -> {u64 length}; fd: a file with so many bytes, the domain as it is now, for a
+	 * standby of it (xen/description.h). Xen only, not of a standby; -EPERM: it cannot be
+	 * protected, and the reason.
 	 */
 	CONTROL_DESCRIBE,
 };

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "hypervisor/xen/refuse.h"
+
+#include "hypervisor/xen/description.h"
+
+static bool set(libxl_defbool b)
+{
+	return !libxl_defbool_is_default(b) && libxl_defbool_val(b);
+}
+
+static int kind(const libxl_domain_config *c, struct reason *why)
+{
+	const libxl_domain_build_info *b = &c->b_info;
+
+	if (c->c_info.type == LIBXL_DOMAIN_TYPE_PV)
+		return reason_set(
+			why, EPERM,
+			"it is a PV guest, whose writes this Xen cannot follow (it has no "
+			"shadow paging); make it PVH: type=\"pvh\", with pvshim=1 if its "
+			"kernel cannot be PVH");
+	if (c->c_info.type == LIBXL_DOMAIN_TYPE_PVH && set(b->u.pvh.pvshim))
+		return reason_set(why, EPERM,
+				  "it is a PV guest in a pvshim, which does not pass a suspend on; "
+				  "make it PVH without pvshim");
+	if (c->c_info.type == LIBXL_DOMAIN_TYPE_HVM)
+		return reason_set(why, EPERM,
+				  "it is an HVM guest, whose device model is not part of a "
+				  "checkpoint; make it PVH: type=\"pvh\"");
+	if (c->c_info.type != LIBXL_DOMAIN_TYPE_PVH)
+		return reason_set(why, EPERM, "its type %d is not known", c->c_info.type);
+	if (!libxl_defbool_is_default(c->c_info.hap) && !libxl_defbool_val(c->c_info.hap))
+		return reason_set(why, EPERM,
+				  "it is without hardware-assisted paging, so its writes cannot be "
+				  "followed; remove hap=0");
+	return 0;
+}
+
+static int memory(const libxl_domain_config *c, struct reason *why)
+{
+	const libxl_domain_build_info *b = &c->b_info;
+
+	if (b->num_vnuma_nodes)
+		return reason_set(why, EPERM, "it has %d virtual NUMA nodes; remove vnuma",
+				  b->num_vnuma_nodes);
+	if (b->target_memkb != LIBXL_MEMKB_DEFAULT && b->target_memkb < b->max_memkb)
+		return reason_set(why, EPERM,
+				  "its memory of %llu KiB is below its maxmem of %llu KiB, so it "
+				  "may change; xl mem-set it to maxmem, or set maxmem to memory",
+				  (unsigned long long)b->target_memkb,
+				  (unsigned long long)b->max_memkb);
+	return 0;
+}
+
+static int processors(const libxl_domain_config *c, struct reason *why)
+{
+	const libxl_domain_build_info *b = &c->b_info;
+
+	if (b->max_vcpus > (int)XEN_VCPUS_MAX)
+		return reason_set(why, EPERM, "it has %d processors, at most %u", b->max_vcpus,
+				  XEN_VCPUS_MAX);
+	if (set(b->nested_hvm))
+		return reason_set(why, EPERM,
+				  "it may run guests of its own, whose state is not part of a "
+				  "checkpoint; remove nestedhvm");
+	if (b->altp2m != LIBXL_ALTP2M_MODE_DISABLED)
+		return reason_set(why, EPERM,
+				  "it has altp2m, whose views are not part of a "
+				  "checkpoint; remove altp2m");
+	if (set(b->disable_migrate))
+		return reason_set(why, EPERM, "it is not to leave this host; remove nomigrate");
+	return 0;
+}
+
+static int devices(const libxl_domain_config *c, struct reason *why)
+{
+	const struct {
+		int n;
+		const char *what;
+	} kinds[] = {
+		{ c->num_pcidevs, "PCI devices of the host" },
+		{ c->num_rdms, "memory reserved for devices of the host" },
+		{ c->num_dtdevs, "devices of the host's device tree" },
+		{ c->b_info.num_ioports, "I/O ports of the host" },
+		{ c->b_info.num_irqs, "interrupts of the host" },
+		{ c->b_info.num_iomem, "device memory of the host" },
+		{ c->num_usbctrls + c->num_usbdevs, "USB devices" },
+		{ c->num_vtpms, "virtual TPMs" },
+		{ c->num_p9s, "9pfs mounts" },
+		{ c->num_pvcallsifs, "pvcalls devices" },
+		{ c->num_vdispls, "virtual displays" },
+		{ c->num_vsnds, "sound devices" },
+		{ c->num_vfbs, "virtual framebuffers" },
+		{ c->num_channels, "channels" },
+		{ c->num_disks, "disks" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+		if (kinds[i].n)
+			return reason_set(why, EPERM,
+					  "it has %s (%d), which would not be on the other host; "
+					  "remove them",
+					  kinds[i].what, kinds[i].n);
+	return 0;
+}
+
+/* Held and announced by their number, so that has to be their place. */
+static int nics(const libxl_domain_config *c, struct reason *why)
+{
+	if (c->num_nics > (int)XEN_NICS_MAX)
+		return reason_set(why, EPERM, "it has %d network cards, at most %u", c->num_nics,
+				  XEN_NICS_MAX);
+	for (int i = 0; i < c->num_nics; i++) {
+		const libxl_device_nic *nic = &c->nics[i];
+
+		if (nic->devid != i)
+			return reason_set(why, EPERM,
+					  "its network cards are not numbered from 0 on: there is "
+					  "no vif number %d",
+					  i);
+		if (nic->backend_domid || (nic->backend_domname && nic->backend_domname[0]))
+			return reason_set(why, EPERM,
+					  "its network card %d is served by another domain than "
+					  "dom0, where output cannot be held",
+					  i);
+		if (nic->ifname && nic->ifname[0] && strncmp(nic->ifname, "vif", 3))
+			return reason_set(
+				why, EPERM,
+				"its network card %d is called %.30s here; remove vifname", i,
+				nic->ifname);
+	}
+	return 0;
+}
+
+int xen_refuse(const libxl_domain_config *config, struct reason *why)
+{
+	int err = kind(config, why);
+
+	if (!err)
+		err = memory(config, why);
+	if (!err)
+		err = processors(config, why);
+	if (!err)
+		err = devices(config, why);
+	if (!err)
+		err = nics(config, why);
+	return err;
+}
