@@ -18,13 +18,15 @@ LDFLAGS_ALL = -pthread $(SANITIZE) $(LDFLAGS)
 
 # Folders that are one archive each; includes point one way:
 # base <- hypervisor <- {netbuf, disk-replica} <- ha <- tools
-DIRS := base hypervisor/control hypervisor/vmm hypervisor/xenctrl hypervisor/xen netbuf disk-replica ha \
+DIRS := base hypervisor/control hypervisor/vmm hypervisor/xenctrl hypervisor/xen netbuf disk-replica \
+	ha ha/kvm ha/xen \
 	tools/common tools/daemon tools/cli
 archive = $(O)/lib/lib$(subst /,-,$(1)).a
 objects = $(patsubst %.c,$(O)/obj/%.o,$(filter-out %/main.c,$(wildcard $(1)/*.c)))
 ARCHIVES := $(foreach d,$(DIRS),$(call archive,$(d)))
 
-PROGRAMS := $(O)/bin/pollux-vmm $(O)/bin/pollux-ha $(O)/bin/polluxd $(O)/bin/pollux
+PROGRAMS := $(O)/bin/pollux-vmm $(O)/bin/pollux-ha $(O)/bin/pollux-ha-xen $(O)/bin/polluxd \
+	$(O)/bin/pollux
 
 # Libraries a program is linked with, by pkg-config name or flag. libxlutil brings the real
 # libxenctrl with it, so only the command line, which parses VM files, links it.
@@ -32,6 +34,7 @@ LIBS_vmm := $(shell $(PKG_CONFIG) --libs json-c libseccomp libnbd 2>/dev/null)
 LIBS_ha := $(shell $(PKG_CONFIG) --libs openssl liblz4 libzstd zlib libxxhash json-c libsystemd \
 	libnl-route-3.0 \
 	2>/dev/null)
+LIBS_xenctrl := $(shell $(PKG_CONFIG) --libs xencontrol xenforeignmemory xenevtchn xenstore 2>/dev/null)
 LIBS_daemon := $(shell $(PKG_CONFIG) --libs openssl json-c libsystemd libmicrohttpd inih 2>/dev/null)
 LIBS_cli := $(shell $(PKG_CONFIG) --libs json-c inih xlutil xenlight 2>/dev/null)
 
@@ -76,11 +79,21 @@ $(O)/bin/pollux-vmm: $(O)/obj/hypervisor/vmm/main.o \
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LIBS_vmm) -o $@
 
-$(O)/bin/pollux-ha: $(O)/obj/ha/main.o \
-		$(foreach d,ha netbuf disk-replica hypervisor/xenctrl hypervisor/control base,$(call archive,$(d)))
+# One engine for both hypervisors: the same objects, with one platform (ha/platform.h) and one
+# libxenctrl, ours or Xen's. The maps say of what the two were made (tests/unit/one_engine.sh).
+ENGINE = $(O)/obj/ha/main.o $(foreach d,ha netbuf disk-replica,$(call archive,$(d)))
+
+$(O)/bin/pollux-ha: $(ENGINE) \
+		$(foreach d,ha/kvm hypervisor/xenctrl hypervisor/control base,$(call archive,$(d)))
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LIBS_ha) -o $@
+	$(Q)$(CC) $(LDFLAGS_ALL) -Wl,-Map=$(O)/obj/pollux-ha.map $^ $(LIBS_ha) -o $@
+
+$(O)/bin/pollux-ha-xen: $(ENGINE) \
+		$(foreach d,ha/xen hypervisor/xen hypervisor/control base,$(call archive,$(d)))
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) -Wl,-Map=$(O)/obj/pollux-ha-xen.map $^ $(LIBS_ha) $(LIBS_xenctrl) -o $@
 
 $(O)/bin/polluxd: $(O)/obj/tools/daemon/main.o \
 		$(foreach d,tools/daemon tools/common ha netbuf disk-replica hypervisor/control base,$(call archive,$(d)))

@@ -59,7 +59,7 @@ static int take_page(void *opaque, const struct page_record *r)
 		return -EFAULT;
 	a->epoch->pages++;
 	a->bytes_raw += PLATFORM_PAGE_BYTES;
-	return a->direct ? a->config.platform->ops->standby_page(a->config.platform, r)
+	return a->direct ? platform_apply(a->config.platform, r)
 			 : pending_add(a->config.pending, a->epoch, r);
 }
 

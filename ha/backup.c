@@ -58,7 +58,8 @@ static void drop_standby(struct engine *e)
 	b->durable = NULL;
 	apply_close(b->apply);
 	b->apply = NULL;
-	xc_domain_destroy(b->platform.xch, b->platform.domid);
+	b->platform.ops->destroy(&b->platform);
+	platform_unmap(&b->platform);
 }
 
 static void acknowledge(struct engine *e, uint64_t epoch)
@@ -110,7 +111,7 @@ static void act(struct engine *e, enum role_action action, const struct role_act
 
 	switch (action) {
 	case ROLE_DO_DROP_AND_STOP:
-		xc_domain_destroy(b->platform.xch, b->platform.domid);
+		b->platform.ops->destroy(&b->platform);
 		break;
 	case ROLE_DO_DROP_STANDBY:
 		drop_standby(e);
@@ -358,14 +359,6 @@ static void letter(struct engine *e, const struct letter *l)
 
 /* --- time --------------------------------------------------------------------------- */
 
-static bool vm_has_ended(struct backup *b)
-{
-	xc_dominfo_t info;
-
-	return xc_domain_getinfo(b->platform.xch, b->platform.domid, 1, &info) != 1 ||
-	       info.domid != b->platform.domid || info.shutdown;
-}
-
 /* Its memory is mapped here and goes on taking epochs, but nothing could run them (P5). */
 static void vm_ended(struct engine *e)
 {
@@ -393,7 +386,7 @@ static uint64_t tick(struct engine *e, uint64_t now_ns)
 		return UINT64_MAX;
 	if (now_ns >= b->looked_ns + LOOK_AT_VM_NS) {
 		b->looked_ns = now_ns;
-		if (vm_has_ended(b))
+		if (b->platform.ops->look(&b->platform) != PLATFORM_RUNS)
 			vm_ended(e);
 	}
 	return MIN(b->looked_ns + LOOK_AT_VM_NS, backup_announce_tick(e, now_ns));
@@ -479,7 +472,7 @@ static void damage_a_page(struct engine *e)
 	bytes[1] ^= 0x80;
 	r.bytes = bytes;
 	r.len = sizeof(bytes);
-	p->ops->standby_page(p, &r);
+	platform_apply(p, &r);
 	engine_event(e, "fault", "page %llu is damaged", (unsigned long long)r.gfn);
 }
 
@@ -499,7 +492,10 @@ static int open_standby(struct engine *e, struct reason *why)
 	struct commit_config commit = { .platform = &b->platform, .mailbox = e->mailbox };
 	struct pending_config pending = { .memory_bytes = e->settings.backlog_bytes,
 					  .dir = e->settings.record_dir };
-	int r = platform_open(&b->platform, e->settings.domid, why);
+	struct platform_config domain = { .domid = e->settings.domid,
+					  .run_dir = e->settings.run_dir,
+					  .use = PLATFORM_STANDBY };
+	int r = platform_open(&b->platform, &domain, why);
 
 	if (r)
 		return r;
@@ -507,7 +503,7 @@ static int open_standby(struct engine *e, struct reason *why)
 		damage_a_page(e);
 	r = control_connect(e->settings.run_dir, &b->control);
 	if (r)
-		return reason_set(why, -r, "%s: pollux-vmm does not answer: %s",
+		return reason_set(why, -r, "%s: the VM's process does not answer: %s",
 				  e->settings.run_dir, strerror(-r));
 	r = backup_open_disks(e, why);
 	if (r)
@@ -565,6 +561,9 @@ static void backup_close(struct engine *e)
 /* After its own restart an engine whose record says `active` only watches the VM. */
 static int backup_open(struct engine *e, struct reason *why)
 {
+	struct platform_config domain = { .domid = e->settings.domid,
+					  .run_dir = e->settings.run_dir,
+					  .use = PLATFORM_WATCH };
 	struct backup *b = calloc(1, sizeof(*b));
 	int r;
 
@@ -574,7 +573,7 @@ static int backup_open(struct engine *e, struct reason *why)
 	b->nr_nics = settings_nr_nics(&e->settings);
 	if (e->role.own.role == RECORD_ACTIVE) {
 		b->standby_gone = true;
-		r = platform_open(&b->platform, e->settings.domid, why);
+		r = platform_open(&b->platform, &domain, why);
 	} else {
 		r = open_standby(e, why);
 		if (!r)

@@ -25,7 +25,7 @@ struct pending;
 
 struct backup {
 	struct platform platform;
-	struct control *control; /* pollux-vmm's */
+	struct control *control; /* of the VM's process */
 	struct disk_info disks[DISK_MAX];
 	unsigned int nr_disks;
 	unsigned int nr_nics;

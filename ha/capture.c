@@ -41,16 +41,6 @@ void capture_close(struct capture *c)
 	*c = (struct capture){ 0 };
 }
 
-int capture_state_room(struct capture *c, uint32_t *ret)
-{
-	int len = xc_domain_hvm_getcontext(c->platform->xch, c->platform->domid, NULL, 0);
-
-	if (len < 0)
-		return -errno;
-	*ret = (uint32_t)len * 2 + 65536;
-	return 0;
-}
-
 static int control(struct capture *c, unsigned int op, unsigned int mode)
 {
 	long long r = xc_logdirty_control(c->platform->xch, c->platform->domid, op, &c->hbuf,
@@ -59,11 +49,25 @@ static int control(struct capture *c, unsigned int op, unsigned int mode)
 	return r < 0 ? -errno : 0;
 }
 
+static int enable(struct capture *c)
+{
+	return xc_shadow_control(c->platform->xch, c->platform->domid,
+				 XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY, NULL, 0) < 0
+		       ? -errno
+		       : 0;
+}
+
+/* Xen refuses what is on already: the last link's, or of an engine that died. */
 int capture_begin(struct capture *c)
 {
-	if (xc_shadow_control(c->platform->xch, c->platform->domid,
-			      XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY, NULL, 0) < 0)
-		return -errno;
+	int r = enable(c);
+
+	if (r == -EINVAL) {
+		capture_end(c);
+		r = enable(c);
+	}
+	if (r)
+		return r;
 	/* All pages are owed to the peer, whatever was logged or sent before. */
 	memset(c->carry, 0, bitmap_bytes(c->platform->nr_gfns));
 	bitmap_set_range(c->carry, 0, c->platform->nr_gfns);
@@ -155,11 +159,9 @@ static int capture_stopped(struct capture *c, struct stage *stage, struct stage_
 		goto err_carry;
 	if (c->mirror)
 		mirror_boundary(c->mirror, &slot->disk_limit);
-	r = xc_domain_hvm_getcontext(p->xch, p->domid, slot->state, stage->state_room);
-	if (r <= 0) {
-		r = r ? -errno : -EIO;
+	r = p->ops->state(p, slot->state, stage->state_room);
+	if (r < 0)
 		goto err_carry;
-	}
 	slot->state_len = (uint32_t)r;
 	t2 = clock_now_ns();
 	steps->state = t2 - t1;
@@ -181,9 +183,10 @@ err_carry:
 int capture_epoch(struct capture *c, uint64_t epoch, struct stage *stage, struct stage_slot *slot,
 		  struct capture_steps *ret)
 {
+	struct platform *p = c->platform;
 	struct capture_steps steps = { 0 };
-	uint64_t start = clock_now_ns(), before;
-	int r = c->platform->ops->stop(c->platform), resumed = 0;
+	uint64_t start = p->asked_ns ? p->asked_ns : clock_now_ns(), before;
+	int r = platform_stop(p), resumed = 0;
 
 	if (r)
 		return r;
@@ -193,7 +196,7 @@ int capture_epoch(struct capture *c, uint64_t epoch, struct stage *stage, struct
 	r = capture_stopped(c, stage, slot, &steps);
 	before = clock_now_ns();
 	if (r || !c->stay)
-		resumed = c->platform->ops->resume(c->platform);
+		resumed = platform_resume(p);
 	steps.resume = clock_now_ns() - before;
 	steps.pause = clock_now_ns() - start;
 	*ret = steps;

@@ -2,10 +2,10 @@
 /*
  * Taking a checkpoint: the pause, and all that happens in it.
  *
- * Stop; take the dirty set; mark the boundary in netbuf and disk; take the state; copy
- * the dirty pages; resume. Between stop and resume nothing is allocated, logged or waited
- * for. The dirty set is always taken first and read after, so a page written in between
- * shows again in the next.
+ * Stop (a guest that has to be asked for it, first is: platform.h); take the dirty set; mark the
+ * boundary in netbuf and disk; take the state; copy the dirty pages; resume. Between stop and
+ * resume nothing is allocated, logged or waited for. The dirty set is always taken first and read
+ * after, so a page written in between shows again in the next.
  *
  * A dirty set that does not fit the slot is not copied: it is carried over to the next
  * live round, in which the sender reads pages while the guest runs.
@@ -44,8 +44,6 @@ struct capture_steps {
 /* `mirror` may change from link to link: set it before capture_begin(). */
 int capture_open(struct capture *ret, struct platform *p, struct netbuf *nb);
 void capture_close(struct capture *c);
-/* The room that the domain's state needs, with some to spare. */
-int capture_state_room(struct capture *c, uint32_t *ret);
 
 /* From here on every page counts as dirty: what the first round sends. */
 int capture_begin(struct capture *c);

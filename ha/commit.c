@@ -29,7 +29,7 @@ static int apply_pages(struct commit *c, const struct pending_epoch *e)
 	int err = 0;
 
 	while (!err && pending_next(&it, &r))
-		err = p->ops->standby_page(p, &r);
+		err = platform_apply(p, &r);
 	return err;
 }
 
@@ -50,7 +50,7 @@ static int apply_one(struct commit *c, const struct pending_epoch *e, struct rea
 	if (fault_at("commit.state"))
 		return reason_set(why, EIO, "fault point commit.state");
 	if (!r)
-		r = f->platform->ops->standby_state(f->platform, e->state.bytes, e->state.total);
+		r = platform_keep_state(f->platform, e->state.bytes, e->state.total);
 	if (r && !why->text[0])
 		reason_set(why, -r, "epoch %llu cannot be committed: %s",
 			   (unsigned long long)e->epoch, strerror(-r));

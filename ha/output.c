@@ -4,7 +4,7 @@
 #include <stdio.h>
 
 #include "base/clock.h"
-#include "hypervisor/control/control.h"
+#include "ha/platform.h"
 #include "netbuf/hold.h"
 #include "netbuf/netbuf.h"
 #include "netbuf/plug.h"
@@ -25,7 +25,8 @@ static int open_hold(const struct settings *s, struct output *ret, struct reason
 	return 0;
 }
 
-static int open_plug(const struct settings *s, struct output *ret, struct reason *why)
+static int open_plug(const struct settings *s, const struct platform *p, struct output *ret,
+		     struct reason *why)
 {
 	struct plug_config config = { .nr_devices = settings_nr_nics(s) };
 	int r;
@@ -34,8 +35,7 @@ static int open_plug(const struct settings *s, struct output *ret, struct reason
 		return reason_set(why, EINVAL, "netbuf = plug: %u network cards, at most %u",
 				  config.nr_devices, PLUG_DEVICES_MAX);
 	for (unsigned int i = 0; i < config.nr_devices; i++)
-		snprintf(config.device[i], sizeof(config.device[i]), CONTROL_TAP_FORMAT,
-			 s->domid % CONTROL_TAP_DOMIDS, i % PLUG_DEVICES_MAX);
+		p->ops->nic_name(p, i, config.device[i], sizeof(config.device[i]));
 	config.look_ns = s->mode == EPOCH_KEMARI
 				 ? MIN(MAX(s->min_interval_ns / 2, LOOK_MIN_NS), LOOK_MAX_NS)
 				 : LOOK_MAX_NS;
@@ -47,7 +47,15 @@ static int open_plug(const struct settings *s, struct output *ret, struct reason
 	return 0;
 }
 
-int output_open(const struct settings *s, struct output *ret, struct reason *why)
+int output_open(const struct settings *s, const struct platform *p, struct output *ret,
+		struct reason *why)
 {
-	return s->netbuf == SETTINGS_NETBUF_PLUG ? open_plug(s, ret, why) : open_hold(s, ret, why);
+	if (s->netbuf == SETTINGS_NETBUF_HOLD && !p->ops->holds_output)
+		return reason_set(why, ENOTSUP,
+				  "netbuf = hold: not for a VM of %s, whose output "
+				  "only plug can hold",
+				  p->ops->name);
+	if (s->netbuf == SETTINGS_NETBUF_PLUG || !p->ops->holds_output)
+		return open_plug(s, p, ret, why);
+	return open_hold(s, ret, why);
 }

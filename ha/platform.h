@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Where the hypervisors differ, and nothing else: how a domain is brought to a
- * consistent stop, how its pages are reached, what a standby is and how an epoch gets
- * into it. All the rest of the engine calls libxenctrl directly, which is Xen's own or
- * Pollux's over pollux-vmm.
+ * consistent stop, which of its memory there is, what its state is made of, what a standby
+ * is and how it comes to life. All the rest of the engine calls libxenctrl directly, which is
+ * Xen's own or Pollux's over pollux-vmm.
  *
- * One domain a handle. Between stop and resume nothing here allocates or logs.
+ * A program has one platform, chosen by the linker: ha/kvm/ or ha/xen/ defines platform_ops.
+ *
+ * One domain a handle. Between stop and resume nothing here allocates or logs. Threads: the
+ * main one, but platform_page() is anybody's and platform_apply() the commit's.
  */
 #ifndef POLLUX_HA_PLATFORM_H
 #define POLLUX_HA_PLATFORM_H
@@ -18,23 +21,56 @@
 
 #define PLATFORM_PAGE_BYTES 4096u
 
+struct mapping;
 struct platform;
 
-struct platform_ops {
-	const char *name; /* "kvm", "xen" */
+enum platform_use {
+	PLATFORM_PRIMARY,
+	PLATFORM_STANDBY,
+	PLATFORM_WATCH, /* look() and destroy() only */
+};
 
-	int (*open)(struct platform *p, struct reason *why);
+struct platform_config {
+	uint32_t domid;
+	const char *run_dir; /* of the VM: the control socket of its process is there */
+	enum platform_use use;
+};
+
+enum platform_life {
+	PLATFORM_RUNS,	/* or stands still for a while, as who replicates it wants */
+	PLATFORM_ENDED, /* shut down or destroyed */
+	PLATFORM_LOST,	/* gone, and nobody wanted it to */
+};
+
+struct platform_ops {
+	const char *name;  /* "kvm", "xen" */
+	bool holds_output; /* its own netbuf `hold` is there */
+
+	int (*open)(struct platform *p, const struct platform_config *c, struct reason *why);
 	void (*close)(struct platform *p);
-	/* A consistent stop: neither processors nor devices change memory or state. */
+	enum platform_life (*look)(struct platform *p);
+	/* The network device of one of its cards. */
+	void (*nic_name)(const struct platform *p, unsigned int nic, char *ret, size_t room);
+	/* For good, and stopped at once. */
+	void (*destroy)(struct platform *p);
+
+	/* Where the guest brings itself to a stop, which takes its time: tells it to. NULL: it
+	 * need not be told. */
+	int (*ask_stop)(struct platform *p);
+	/* A consistent stop: neither processors nor devices change memory or state. After
+	 * ask_stop(): -EINPROGRESS until the guest stands still, which stop_fd tells; -ETIMEDOUT
+	 * when it does not, and it runs on. */
 	int (*stop)(struct platform *p);
 	int (*resume)(struct platform *p);
-	/* A page of the domain, to read; NULL where the gfn has no memory. Any thread. */
+	/* A process that died may have left the domain stopped: it runs on. How often it was. */
+	unsigned int (*revive)(struct platform *p);
+	/* A page of the domain; NULL where the gfn has no memory. */
 	const void *(*page)(struct platform *p, uint64_t gfn);
+	/* What beside memory ends an epoch. state() is for a domain that is stopped, returns the
+	 * length, and needs at most so much room. */
+	int (*state_room)(struct platform *p, uint32_t *ret);
+	int (*state)(struct platform *p, void *ret, uint32_t room);
 
-	/* The standby: one page record, or the state that ends an epoch. The epoch's records come
-	 * in order; nothing is visible of it to the guest before standby_run(). */
-	int (*standby_page)(struct platform *p, const struct page_record *r);
-	int (*standby_state)(struct platform *p, const void *state, uint32_t len);
 	/* Loads the state set aside last. The domain is ready and still paused. */
 	int (*standby_load)(struct platform *p, struct reason *why);
 	int (*standby_run)(struct platform *p, struct reason *why);
@@ -46,15 +82,42 @@ struct platform {
 	uint32_t domid;
 	uint64_t nr_gfns;      /* gfns are below it; some have no memory */
 	uint64_t memory_bytes; /* what there is */
+	struct mapping *memory;
+	unsigned int pauses; /* by platform_pause() */
+	bool stopping;	     /* from platform_ask_stop() to platform_resume(), or -ETIMEDOUT */
+	uint64_t asked_ns;   /* since when; 0: not so */
+	int stop_fd;	     /* readable: stop() has news; -1 where nothing is to be asked */
+	uint8_t *state;	     /* set aside by platform_keep_state() */
+	uint32_t state_len, state_room;
 	void *priv;
 };
 
-int platform_open(struct platform *ret, uint32_t domid, struct reason *why);
+extern const struct platform_ops platform_ops;
+
+int platform_open(struct platform *ret, const struct platform_config *config, struct reason *why);
 void platform_close(struct platform *p);
+
+/* Whoever read pages does so no more: a domain that ends is gone only then. */
+void platform_unmap(struct platform *p);
+/* The `page` of a platform whose memory is mapped. */
+const void *platform_mapped_page(struct platform *p, uint64_t gfn);
+
+/* A plain pause, counted. While the guest is asked to stop it must be able to: until it is
+ * resumed pauses wait. */
+int platform_pause(struct platform *p);
+void platform_unpause(struct platform *p);
+/* Asking again changes nothing. */
+int platform_ask_stop(struct platform *p);
+/* As ops->stop(). */
+int platform_stop(struct platform *p);
+int platform_resume(struct platform *p);
+
+/* The standby: one page record, or the state that ends an epoch. The epoch's records come
+ * in order; nothing is visible of it to the guest before standby_run(). */
+int platform_apply(struct platform *p, const struct page_record *r);
+int platform_keep_state(struct platform *p, const void *state, uint32_t len);
 
 /* XXH3-64 of all memory in the order of gfns: the memory oracle. The domain stands still. */
 uint64_t platform_hash(struct platform *p);
-
-extern const struct platform_ops platform_kvm_ops;
 
 #endif

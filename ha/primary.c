@@ -18,7 +18,6 @@
 #define DIAL_DELAY_MAX_NS (5 * NS_PER_S)
 #define LOOK_AT_VM_NS	  (500 * NS_PER_MS)
 #define SWITCHOVER_NS_MAX (60 * NS_PER_S)
-#define LEFT_PAUSES_MAX	  3u /* a checkpoint's, the throttle's, the backpressure's */
 
 /* --- actions ------------------------------------------------------------------------ */
 
@@ -26,8 +25,7 @@
 void primary_bury(struct primary *p)
 {
 	netbuf_drop(p->netbuf);
-	xc_domain_pause(p->platform.xch, p->platform.domid);
-	xc_domain_destroy(p->platform.xch, p->platform.domid);
+	p->platform.ops->destroy(&p->platform);
 	p->ended = true;
 }
 
@@ -383,6 +381,8 @@ static uint64_t tick(struct engine *e, uint64_t now_ns)
 	primary_drbd_go_plain(e);
 	if (primary_drbd_tick(e, &why))
 		disk_lost(e, why.text);
+	if (p->ended && !p->sender)
+		platform_unmap(&p->platform);
 	next = MIN(look_at_vm(e, now_ns), dial_tick(e, now_ns));
 	next = MIN(next, primary_copy_tick(e, now_ns));
 	next = MIN(next, primary_verify_tick(e, now_ns));
@@ -474,19 +474,17 @@ static void count(struct engine *e)
 /* --- life --------------------------------------------------------------------------- */
 
 /*
- * An engine that died between a pause and its end has left the VM stopped, and nobody else
- * pauses a protected one. Held output and a mirrored disk bind it as before (P1); one that
- * was stopped for good stays so (P3).
+ * An engine that died between a pause and its end has left the VM stopped. Held output and a
+ * mirrored disk bind it as before (P1); one that was stopped for good stays so (P3).
  */
 static void undo_left_pauses(struct engine *e)
 {
 	struct primary *p = e->side;
-	unsigned int n = 0;
+	unsigned int n;
 
 	if (e->role.own.role == RECORD_STOPPED)
 		return;
-	while (n < LEFT_PAUSES_MAX && !xc_domain_unpause(p->platform.xch, p->platform.domid))
-		n++;
+	n = p->platform.ops->revive(&p->platform);
 	if (n)
 		engine_event(e, "resumed", "the VM had been left paused %u times", n);
 }
@@ -495,14 +493,17 @@ static int open_domain(struct engine *e, struct reason *why)
 {
 	struct primary *p = e->side;
 	const struct settings *s = &e->settings;
+	struct platform_config domain = { .domid = s->domid,
+					  .run_dir = s->run_dir,
+					  .use = PLATFORM_PRIMARY };
 	uint32_t state_room;
-	int r = platform_open(&p->platform, s->domid, why);
+	int r = platform_open(&p->platform, &domain, why);
 
 	if (r)
 		return r;
 	r = control_connect(s->run_dir, &p->control);
 	if (r)
-		return reason_set(why, -r, "%s: pollux-vmm does not answer: %s", s->run_dir,
+		return reason_set(why, -r, "%s: the VM's process does not answer: %s", s->run_dir,
 				  strerror(-r));
 	r = sources_open(p->control, &p->sources, why);
 	if (r)
@@ -510,13 +511,13 @@ static int open_domain(struct engine *e, struct reason *why)
 	r = primary_drbd_open(e, why);
 	if (r)
 		return r;
-	r = output_open(s, &p->held, why);
+	r = output_open(s, &p->platform, &p->held, why);
 	if (r)
 		return r;
 	p->netbuf = p->held.netbuf;
 	r = capture_open(&p->capture, &p->platform, p->netbuf);
 	if (!r)
-		r = capture_state_room(&p->capture, &state_room);
+		r = p->platform.ops->state_room(&p->platform, &state_room);
 	if (!r)
 		r = stage_open(&p->stage, s->max_in_flight, s->stage_bytes, state_room);
 	p->capture.oracle = s->oracle;
@@ -530,6 +531,7 @@ static void primary_close(struct engine *e)
 
 	dial_close(p->dial);
 	ignore_output(p);
+	p->stopped = sd_event_source_disable_unref(p->stopped);
 	/* What it has stopped to slow it down runs on; its output stays held as it is (P1). */
 	primary_epoch_feed(e, &stop, clock_now_ns());
 	primary_drop_link(e);

@@ -35,12 +35,13 @@ enum drbd_deferral { DRBD_UNKNOWN, DRBD_PASSES, DRBD_WAITS };
 
 struct primary {
 	struct platform platform;
-	struct control *control; /* pollux-vmm's, for the disks */
+	struct control *control; /* of the VM's process, for the disks */
 	struct sources sources;	 /* the disks, and who changes them */
 	struct netbuf *netbuf;	 /* held.netbuf */
 	struct output held;
 	uint64_t drops_told, faults_told; /* of netbuf_stats, in events */
 	sd_event_source *output;	  /* its notice, while output is held */
+	sd_event_source *stopped;	  /* of platform.stop_fd; NULL: stops are at once */
 	struct capture capture;
 	struct stage stage;
 
@@ -79,7 +80,7 @@ struct primary {
 
 	/* Epochs. */
 	struct epoch epoch;
-	struct epoch_actions due; /* a checkpoint that is to be taken at the next tick */
+	struct epoch_actions due; /* a checkpoint that is to be taken once the guest stands still */
 	uint64_t digest[EPOCH_MAX_IN_FLIGHT]; /* of the epochs sent, by number */
 	uint64_t epoch_next_ns;
 	uint64_t checked_ns; /* last look at the queues */

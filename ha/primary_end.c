@@ -34,14 +34,18 @@ static void vm_lost(struct engine *e)
 bool primary_look_at_vm(struct engine *e)
 {
 	struct primary *p = e->side;
-	xc_dominfo_t info;
 
 	if (p->ended)
 		return false;
-	if (xc_domain_getinfo(p->platform.xch, p->platform.domid, 1, &info) != 1 ||
-	    info.domid != p->platform.domid)
-		vm_lost(e);
-	else if (info.shutdown)
+	switch (p->platform.ops->look(&p->platform)) {
+	case PLATFORM_RUNS:
+		break;
+	case PLATFORM_ENDED:
 		vm_ended(e);
+		break;
+	case PLATFORM_LOST:
+		vm_lost(e);
+		break;
+	}
 	return !p->ended;
 }

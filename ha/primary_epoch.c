@@ -5,6 +5,8 @@
  */
 #include "ha/primary.h"
 
+#include <sys/epoll.h>
+
 #include "base/blackbox.h"
 #include "base/clock.h"
 #include "disk-replica/mirror.h"
@@ -14,24 +16,7 @@
 
 #define LOAD_EVERY_NS	   (25 * NS_PER_MS)
 #define THROTTLE_PERIOD_NS (50 * NS_PER_MS)
-
-int primary_epoch_open(struct engine *e)
-{
-	struct primary *p = e->side;
-	const struct settings *s = &e->settings;
-	struct epoch_config config = {
-		.mode = s->mode,
-		.interval_ns = s->interval_ns,
-		.min_interval_ns = s->min_interval_ns,
-		.max_in_flight = s->max_in_flight,
-		.arena_pages = p->stage.slot_pages,
-		.queue_high = 50,
-		.queue_full = 90,
-	};
-
-	p->epoch_next_ns = UINT64_MAX;
-	return epoch_open(&p->epoch, &config);
-}
+#define LOOK_AT_STOP_NS	   (100 * NS_PER_MS) /* when its notice is lost, too */
 
 static void fail(struct engine *e, const char *what, int err)
 {
@@ -54,8 +39,6 @@ static void checkpoint(struct engine *e, const struct epoch_actions *a)
 	assert(p->sender && a->slot < p->stage.nr_slots);
 	sender_cut(p->sender);
 	p->capture.stay = a->set & EPOCH_DO_STAY;
-	if (p->track)
-		track_cut(p->track, a->epoch);
 	r = capture_epoch(&p->capture, a->epoch, &p->stage, slot, &steps);
 	blackbox_record("capture", a->epoch, steps.pause);
 	blackbox_record(".dirty", steps.stop, steps.dirty);
@@ -118,7 +101,7 @@ void primary_round_sent(struct engine *e)
 static void end_throttle(struct primary *p)
 {
 	if (p->throttled)
-		xc_domain_unpause(p->platform.xch, p->platform.domid);
+		platform_unpause(&p->platform);
 	p->throttled = false;
 }
 
@@ -130,11 +113,11 @@ int primary_epoch_feed(struct engine *e, const struct epoch_event *ev, uint64_t 
 
 	p->epoch_next_ns = a.deadline_ns;
 	if (a.set & EPOCH_DO_PAUSE)
-		xc_domain_pause(p->platform.xch, p->platform.domid);
+		platform_pause(&p->platform);
 	if (a.set & EPOCH_DO_RESUME)
-		xc_domain_unpause(p->platform.xch, p->platform.domid);
+		platform_unpause(&p->platform);
 	if (a.set & EPOCH_DO_RUN_ON && !p->ended)
-		p->platform.ops->resume(&p->platform);
+		platform_resume(&p->platform);
 	if (a.set & EPOCH_DO_THROTTLE) {
 		p->throttle_ns = now_ns;
 		if (!a.throttle)
@@ -150,15 +133,65 @@ int primary_epoch_feed(struct engine *e, const struct epoch_event *ev, uint64_t 
 	return r;
 }
 
+/* The guest stands still, or does not: -EINPROGRESS, not yet. */
+static int await_stop(struct engine *e, uint64_t epoch)
+{
+	struct primary *p = e->side;
+	int r = 0;
+
+	if (!p->platform.stopping) {
+		if (p->track)
+			track_cut(p->track, epoch);
+		r = platform_ask_stop(&p->platform);
+	}
+	return r || !p->platform.stopping ? r : platform_stop(&p->platform);
+}
+
 /* What was asked for before epochs ended or stalled is void. */
 void primary_checkpoint_due(struct engine *e)
 {
 	struct primary *p = e->side;
 	struct epoch_actions a = p->due;
+	int r;
 
 	p->due = (struct epoch_actions){ 0 };
-	if (a.set && p->sender && p->epoch.busy && !p->epoch.stalled && a.epoch == p->epoch.current)
+	if (!a.set || !p->sender || !p->epoch.busy || p->epoch.stalled ||
+	    a.epoch != p->epoch.current)
+		return;
+	r = await_stop(e, a.epoch);
+	if (!r)
 		checkpoint(e, &a);
+	else if (r == -EINPROGRESS)
+		p->due = a;
+	else
+		fail(e, r == -ETIMEDOUT ? "the guest does not suspend" : "the guest is not stopped",
+		     r);
+}
+
+/*
+ * A guest that brings itself to a stop has done so. When no checkpoint waits for it any more, or
+ * somebody else wanted it, it runs on.
+ */
+static void let_run_on(struct engine *e)
+{
+	struct primary *p = e->side;
+	bool asked = p->platform.stopping;
+
+	if (p->due.set || p->epoch.still || p->ended || platform_stop(&p->platform))
+		return;
+	if (!asked)
+		engine_event(e, "suspended", "somebody else has suspended the guest: it runs on");
+	platform_resume(&p->platform);
+}
+
+static int stop_ready(sd_event_source *source, int fd, uint32_t revents, void *opaque)
+{
+	(void)source;
+	(void)fd;
+	(void)revents;
+	primary_checkpoint_due(opaque);
+	let_run_on(opaque);
+	return 0;
 }
 
 int primary_acked(struct engine *e, uint64_t epoch, uint64_t digest)
@@ -249,7 +282,7 @@ static uint64_t throttle_tick(struct engine *e, uint64_t now_ns)
 		end_throttle(p);
 		p->throttle_ns = now_ns + THROTTLE_PERIOD_NS - stopped;
 	} else {
-		p->throttled = !xc_domain_pause(p->platform.xch, p->platform.domid);
+		p->throttled = !platform_pause(&p->platform);
 		p->throttle_ns = now_ns + stopped;
 	}
 	return p->throttle_ns;
@@ -262,7 +295,11 @@ uint64_t primary_epoch_tick(struct engine *e, uint64_t now_ns)
 	uint64_t next;
 
 	primary_checkpoint_due(e);
+	if (p->platform.stopping)
+		let_run_on(e);
 	next = throttle_tick(e, now_ns);
+	if (p->platform.stopping)
+		next = MIN(next, now_ns + LOOK_AT_STOP_NS);
 	if (!p->epoch.running)
 		return next;
 	if (now_ns >= p->checked_ns + LOAD_EVERY_NS) {
@@ -272,7 +309,32 @@ uint64_t primary_epoch_tick(struct engine *e, uint64_t now_ns)
 		primary_epoch_feed(e, &ev, now_ns);
 	}
 	primary_checkpoint_due(e);
-	if (p->due.set)
+	if (p->due.set && !p->platform.stopping)
 		return now_ns;
 	return MIN(next, MIN(p->epoch_next_ns, p->checked_ns + LOAD_EVERY_NS));
+}
+
+int primary_epoch_open(struct engine *e)
+{
+	struct primary *p = e->side;
+	const struct settings *s = &e->settings;
+	struct epoch_config config = {
+		.mode = s->mode,
+		.interval_ns = s->interval_ns,
+		.min_interval_ns = s->min_interval_ns,
+		.max_in_flight = s->max_in_flight,
+		.arena_pages = p->stage.slot_pages,
+		.queue_high = 50,
+		.queue_full = 90,
+	};
+
+	p->epoch_next_ns = UINT64_MAX;
+	if (p->platform.stop_fd >= 0) {
+		int r = sd_event_add_io(e->loop, &p->stopped, p->platform.stop_fd, EPOLLIN,
+					stop_ready, e);
+
+		if (r < 0)
+			return r;
+	}
+	return epoch_open(&p->epoch, &config);
 }

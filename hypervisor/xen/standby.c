@@ -83,10 +83,9 @@ static bool has_mark(struct xen_standby *s)
 {
 	unsigned int len;
 	void *value = xs_read(s->d->xs, XBT_NULL, s->mark, &len);
-	bool is = value != NULL;
 
 	free(value);
-	return is;
+	return value;
 }
 
 static void clear_mark(struct xen_standby *s)

@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Xen 4.17, by its own libraries. The stop is the guest's own suspend (suspend.h). Its memory
+ * has holes, and pages that are Xen's: a page counts that Xen calls the domain's. The standby
+ * is a domain that libxl restores, in the middle of its stream (pollux-xen, control.h): its
+ * memory is there and is written by foreign mapping; the state makes it whole.
+ */
+#include <stdio.h>
+#include <sys/mman.h>
+
+#include "ha/mapping.h"
+#include "ha/platform.h"
+#include "ha/xen/suspend.h"
+#include "hypervisor/control/control.h"
+#include "hypervisor/xen/state.h"
+
+#define JUDGE_MAX	1024u /* pages a call, Xen's limit */
+#define LEFT_PAUSES_MAX 3u    /* the throttle's, the backpressure's */
+
+/* Exported by libxenctrl, which has no prototype of it: gfns in, XEN_DOMCTL_PFINFO out. */
+int xc_get_pfn_type_batch(xc_interface *xch, uint32_t dom, unsigned int num, xen_pfn_t *pfns);
+
+struct xen_domain {
+	struct control *control; /* pollux-xen's */
+	struct suspend *suspend; /* NULL: not a primary's */
+	uint32_t context_max;
+	unsigned long nr_pages; /* by Xen's count, when it was mapped */
+};
+
+/* --- memory ------------------------------------------------------------------------- */
+
+static bool is_memory(xen_pfn_t type)
+{
+	return type != XEN_DOMCTL_PFINFO_XTAB && type != XEN_DOMCTL_PFINFO_BROKEN &&
+	       type != XEN_DOMCTL_PFINFO_XALLOC;
+}
+
+/* Shared info and grant tables, which every domain has anew, are no memory of its own. */
+static int judge(void *opaque, xen_pfn_t *gfns, unsigned int n)
+{
+	struct platform *p = opaque;
+	xen_pfn_t types[JUDGE_MAX];
+
+	for (unsigned int done = 0; done < n; done += JUDGE_MAX) {
+		unsigned int count = MIN(n - done, JUDGE_MAX);
+
+		memcpy(types, gfns + done, count * sizeof(types[0]));
+		if (xc_get_pfn_type_batch(p->xch, p->domid, count, types))
+			return -errno;
+		for (unsigned int i = 0; i < count; i++)
+			if (!is_memory(types[i]))
+				gfns[done + i] = MAPPING_NO_GFN;
+	}
+	return 0;
+}
+
+static int map(struct platform *p, struct reason *why)
+{
+	struct mapping_config config = {
+		.domid = p->domid, .nr_gfns = p->nr_gfns, .judge = judge, .opaque = p
+	};
+	int r = mapping_open(&config, &p->memory);
+
+	if (r)
+		return reason_set(why, -r,
+				  "domain %u: its memory below page %llu cannot be mapped: %s",
+				  p->domid, (unsigned long long)p->nr_gfns, strerror(-r));
+	p->memory_bytes = mapping_pages(p->memory) * PLATFORM_PAGE_BYTES;
+	return 0;
+}
+
+/* --- life --------------------------------------------------------------------------- */
+
+static int get_info(struct platform *p, xc_dominfo_t *ret)
+{
+	if (xc_domain_getinfo(p->xch, p->domid, 1, ret) != 1 || ret->domid != p->domid)
+		return -ESRCH;
+	return 0;
+}
+
+static void xen_close(struct platform *p)
+{
+	struct xen_domain *d = p->priv;
+
+	suspend_close(d->suspend);
+	control_close(d->control);
+	free(d);
+	p->priv = NULL;
+}
+
+static int open_domain(struct platform *p, const struct platform_config *c, struct reason *why)
+{
+	struct xen_domain *d = p->priv;
+	xc_dominfo_t info;
+	int r = control_connect(c->run_dir, &d->control);
+
+	if (r)
+		return reason_set(why, -r, "%s: pollux-xen does not answer: %s", c->run_dir,
+				  strerror(-r));
+	if (c->use == PLATFORM_WATCH)
+		return 0;
+	r = get_info(p, &info);
+	if (r)
+		return reason_set(why, -r, "no domain %u", p->domid);
+	d->nr_pages = info.nr_pages;
+	r = map(p, why);
+	if (r || c->use != PLATFORM_PRIMARY)
+		return r;
+	r = suspend_open(p->xch, p->domid, &d->suspend, why);
+	if (!r)
+		p->stop_fd = suspend_fd(d->suspend);
+	return r;
+}
+
+static int xen_open(struct platform *p, const struct platform_config *c, struct reason *why)
+{
+	int r;
+
+	p->priv = calloc(1, sizeof(struct xen_domain));
+	if (!p->priv)
+		return -ENOMEM;
+	r = open_domain(p, c, why);
+	if (r) {
+		xen_close(p);
+		platform_unmap(p);
+	}
+	return r;
+}
+
+/* A domain does not end by itself: who has it no more has ended it. */
+static enum platform_life xen_look(struct platform *p)
+{
+	xc_dominfo_t info;
+
+	if (get_info(p, &info) || info.dying || info.crashed)
+		return PLATFORM_ENDED;
+	return info.shutdown && info.shutdown_reason != SHUTDOWN_suspend ? PLATFORM_ENDED
+									 : PLATFORM_RUNS;
+}
+
+static void xen_nic_name(const struct platform *p, unsigned int nic, char *ret, size_t room)
+{
+	snprintf(ret, room, CONTROL_VIF_FORMAT, p->domid, nic);
+}
+
+/* libxl takes its devices away, too; without its companion at least the domain is gone. */
+static void xen_destroy(struct platform *p)
+{
+	struct xen_domain *d = p->priv;
+	uint8_t reason = CONTROL_DESTROY;
+	struct control_call call = { .op = CONTROL_SHUTDOWN,
+				     .request = &reason,
+				     .request_len = sizeof(reason) };
+
+	xc_domain_pause(p->xch, p->domid);
+	if (control_call(d->control, &call, NULL))
+		xc_domain_destroy(p->xch, p->domid);
+}
+
+/* --- the primary's ------------------------------------------------------------------ */
+
+static int xen_ask_stop(struct platform *p)
+{
+	return suspend_ask(((struct xen_domain *)p->priv)->suspend);
+}
+
+static int xen_stop(struct platform *p)
+{
+	return suspend_look(((struct xen_domain *)p->priv)->suspend);
+}
+
+static int xen_resume(struct platform *p)
+{
+	return suspend_resume(((struct xen_domain *)p->priv)->suspend);
+}
+
+static unsigned int xen_revive(struct platform *p)
+{
+	unsigned int n = 0;
+
+	while (n < LEFT_PAUSES_MAX && !xc_domain_unpause(p->xch, p->domid))
+		n++;
+	return n + (!xen_stop(p) && !xen_resume(p));
+}
+
+static int xen_state_room(struct platform *p, uint32_t *ret)
+{
+	struct xen_domain *d = p->priv;
+	int len = xc_domain_hvm_getcontext(p->xch, p->domid, NULL, 0);
+
+	if (len < 0)
+		return -errno;
+	if ((uint32_t)len > XEN_STATE_CONTEXT_MAX)
+		return -E2BIG;
+	d->context_max = (uint32_t)len;
+	*ret = XEN_STATE_REST_MAX + d->context_max;
+	return 0;
+}
+
+static int get_params(struct platform *p, struct xen_state *s)
+{
+	for (unsigned int i = 0; i < xen_state_nr_params; i++) {
+		struct xen_state_param *param = &s->param[s->nr_params];
+
+		param->index = xen_state_params[i];
+		if (xc_hvm_param_get(p->xch, p->domid, xen_state_params[i], &param->value))
+			return -errno;
+		s->nr_params += param->value != 0;
+	}
+	return 0;
+}
+
+static int xen_state(struct platform *p, void *ret, uint32_t room)
+{
+	struct xen_domain *d = p->priv;
+	struct cursor out = cursor_over(ret, room);
+	struct xen_state s = { 0 };
+	uint8_t *context;
+	int r = get_params(p, &s);
+
+	if (r)
+		return r;
+	if (xc_domain_get_tsc_info(p->xch, p->domid, &s.tsc_mode, &s.tsc_nsec, &s.tsc_khz,
+				   &s.tsc_incarnation))
+		return -errno;
+	context = (uint8_t *)ret + xen_state_context_offset(s.nr_params);
+	r = xc_domain_hvm_getcontext(p->xch, p->domid, context, d->context_max);
+	if (r <= 0)
+		return r ? -errno : -EIO;
+	s.context = context;
+	s.context_len = (uint32_t)r;
+	xen_state_put(&out, &s);
+	return cursor_ok(&out) ? (int)(out.pos - (uint8_t *)ret) : -E2BIG;
+}
+
+/* --- the standby's ------------------------------------------------------------------ */
+
+static int make_memfd(const void *bytes, uint32_t len)
+{
+	int fd = memfd_create("state", MFD_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	if (pwrite(fd, bytes, len, 0) == (ssize_t)len)
+		return fd;
+	close(fd);
+	return -EIO;
+}
+
+static int xen_standby_load(struct platform *p, struct reason *why)
+{
+	struct xen_domain *d = p->priv;
+	uint8_t request[8];
+	struct cursor put = cursor_over(request, sizeof(request));
+	int fd;
+	struct control_call call = { .op = CONTROL_SET_CONTEXT,
+				     .request = request,
+				     .request_len = sizeof(request),
+				     .request_fds = &fd,
+				     .nr_request_fds = 1,
+				     .why = why };
+	int r;
+
+	if (!p->state_len)
+		return reason_set(why, ENODATA, "domain %u: no epoch is committed", p->domid);
+	fd = make_memfd(p->state, p->state_len);
+	if (fd < 0)
+		return reason_set(why, -fd, "no memory for %u bytes of state", p->state_len);
+	cursor_put_u64(&put, p->state_len);
+	r = control_call(d->control, &call, NULL);
+	close(fd);
+	return r;
+}
+
+/* Its pages are its own from here on: mapped by us, a domain that ends would not be gone. */
+static int xen_standby_run(struct platform *p, struct reason *why)
+{
+	struct xen_domain *d = p->priv;
+	struct control_call call = { .op = CONTROL_UNPAUSE, .why = why };
+	int r = control_call(d->control, &call, NULL);
+
+	if (!r)
+		platform_unmap(p);
+	return r;
+}
+
+const struct platform_ops platform_ops = {
+	.name = "xen",
+	.open = xen_open,
+	.close = xen_close,
+	.look = xen_look,
+	.nic_name = xen_nic_name,
+	.destroy = xen_destroy,
+	.ask_stop = xen_ask_stop,
+	.stop = xen_stop,
+	.resume = xen_resume,
+	.revive = xen_revive,
+	.page = platform_mapped_page,
+	.state_room = xen_state_room,
+	.state = xen_state,
+	.standby_load = xen_standby_load,
+	.standby_run = xen_standby_run,
+};

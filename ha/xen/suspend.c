@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ha/xen/suspend.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <xenevtchn.h>
+#include <xenstore.h>
+
+#include "base/clock.h"
+
+#define SUSPEND_NS (10 * NS_PER_S) /* a guest that needs longer does not suspend */
+#define CLOSE_MS   5000
+/* XSAVE area with its header: 11 KiB with all that processors have today. */
+#define EXTENDED_PAGES 4u
+#define EXTENDED_BYTES (EXTENDED_PAGES * XC_PAGE_SIZE)
+
+struct suspend {
+	xc_interface *xch;
+	uint32_t domid;
+	struct xs_handle *xs;
+	xenevtchn_handle *evtchn;
+	int port; /* our end; -1: none */
+	char control[48];
+	uint64_t asked_ns; /* 0: it was not */
+	xc_hypercall_buffer_t extended_buffer;
+	void *extended; /* its memory */
+	vcpu_guest_context_any_t context;
+};
+
+static void path_of(const struct suspend *s, const char *name, char *ret, size_t room)
+{
+	snprintf(ret, room, "/local/domain/%u/control/%s", s->domid, name);
+}
+
+/* --- asking ------------------------------------------------------------------------- */
+
+static bool is_suspended(struct suspend *s)
+{
+	xc_dominfo_t info;
+
+	return xc_domain_getinfo(s->xch, s->domid, 1, &info) == 1 && info.domid == s->domid &&
+	       info.shutdown && info.shutdown_reason == SHUTDOWN_suspend;
+}
+
+int suspend_ask(struct suspend *s)
+{
+	static const char word[] = "suspend";
+
+	if (!xs_write(s->xs, XBT_NULL, s->control, word, sizeof(word) - 1))
+		return errno ? -errno : -EIO;
+	s->asked_ns = clock_now_ns();
+	return 0;
+}
+
+/* What the guest has not read yet it shall not find: true. One that has read it suspends, late. */
+static bool take_back(struct suspend *s)
+{
+	bool done, unread;
+
+	s->asked_ns = 0;
+	do {
+		xs_transaction_t t = xs_transaction_start(s->xs);
+		unsigned int len = 0;
+
+		if (t == XBT_NULL)
+			return false;
+		free(xs_read(s->xs, t, s->control, &len));
+		unread = len > 0;
+		done = !unread || xs_write(s->xs, t, s->control, "", 0);
+		done &= xs_transaction_end(s->xs, t, !done);
+	} while (!done && errno == EAGAIN);
+	return done && unread;
+}
+
+static void drain(struct suspend *s)
+{
+	xenevtchn_port_or_error_t port;
+
+	while ((port = xenevtchn_pending(s->evtchn)) >= 0)
+		xenevtchn_unmask(s->evtchn, (evtchn_port_t)port);
+}
+
+int suspend_look(struct suspend *s)
+{
+	drain(s);
+	if (is_suspended(s)) {
+		s->asked_ns = 0;
+		return 0;
+	}
+	if (!s->asked_ns || clock_now_ns() < s->asked_ns + SUSPEND_NS)
+		return -EINPROGRESS;
+	take_back(s);
+	return -ETIMEDOUT;
+}
+
+/* --- letting go --------------------------------------------------------------------- */
+
+static int extended_call(struct suspend *s, uint32_t cmd, uint64_t *mask, uint64_t *size)
+{
+	DECLARE_HYPERCALL_BUFFER_SHADOW(void, extended, &s->extended_buffer);
+	struct xen_domctl call = { .cmd = cmd, .domain = (domid_t)s->domid };
+
+	(void)extended;
+	call.u.vcpuextstate.xfeature_mask = *mask;
+	call.u.vcpuextstate.size = *size;
+	if (*size)
+		set_xen_guest_handle(call.u.vcpuextstate.buffer, extended);
+	if (xc_domctl(s->xch, &call))
+		return -errno;
+	*mask = call.u.vcpuextstate.xfeature_mask;
+	*size = call.u.vcpuextstate.size;
+	return 0;
+}
+
+/* Size 0: the processor has none, or the guest never used it. */
+static int get_extended(struct suspend *s, uint64_t *ret_mask, uint64_t *ret_size)
+{
+	int r;
+
+	*ret_mask = *ret_size = 0;
+	r = extended_call(s, XEN_DOMCTL_getvcpuextstate, ret_mask, ret_size);
+	if (r || !*ret_size)
+		return r;
+	if (*ret_size > EXTENDED_BYTES)
+		return -E2BIG;
+	return extended_call(s, XEN_DOMCTL_getvcpuextstate, ret_mask, ret_size);
+}
+
+/* The hypercall that it is in, on processor 0, returns 1: cancelled. */
+static int tell_cancelled(struct suspend *s)
+{
+	uint64_t mask, size;
+	int r = get_extended(s, &mask, &size);
+
+	if (r)
+		return r;
+	if (xc_vcpu_getcontext(s->xch, s->domid, 0, &s->context))
+		return -errno;
+	s->context.x64.user_regs.rax = 1;
+	if (xc_vcpu_setcontext(s->xch, s->domid, 0, &s->context))
+		return -errno;
+	return size ? extended_call(s, XEN_DOMCTL_setvcpuextstate, &mask, &size) : 0;
+}
+
+int suspend_resume(struct suspend *s)
+{
+	struct xen_domctl call = { .cmd = XEN_DOMCTL_resumedomain, .domain = (domid_t)s->domid };
+	int r = tell_cancelled(s);
+
+	if (!r && xc_domctl(s->xch, &call))
+		r = -errno;
+	/* The guest runs: only now what takes its time. Else xenstored might take its next
+	 * shutdown for this one. */
+	if (!r && !xs_resume_domain(s->xs, s->domid))
+		r = errno ? -errno : -EIO;
+	return r;
+}
+
+/* --- life --------------------------------------------------------------------------- */
+
+static bool offers_suspend(struct suspend *s)
+{
+	char path[64], *word;
+	unsigned int len;
+	bool offers;
+
+	path_of(s, "feature-suspend", path, sizeof(path));
+	word = xs_read(s->xs, XBT_NULL, path, &len);
+	offers = word && !strcmp(word, "1");
+	free(word);
+	return offers;
+}
+
+/* The guest's end stays behind when this process ends: Xen offers no way to close it. */
+static int subscribe(struct suspend *s)
+{
+	int port = xc_evtchn_alloc_unbound(s->xch, s->domid, 0);
+	int fd = xenevtchn_fd(s->evtchn);
+
+	if (port < 0)
+		return -errno;
+	s->port = xenevtchn_bind_interdomain(s->evtchn, s->domid, (evtchn_port_t)port);
+	if (s->port < 0)
+		return -errno;
+	if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK))
+		return -errno;
+	return xc_domain_subscribe_for_suspend(s->xch, s->domid, (evtchn_port_t)port) ? -errno : 0;
+}
+
+static int open_all(struct suspend *s, struct reason *why)
+{
+	DECLARE_HYPERCALL_BUFFER_SHADOW(void, extended, &s->extended_buffer);
+	int r;
+
+	s->xs = xs_open(0);
+	if (!s->xs)
+		return reason_set(why, errno ? errno : EIO, "xenstore cannot be reached: %s",
+				  strerror(errno));
+	if (!offers_suspend(s))
+		return reason_set(
+			why, ENOTSUP,
+			"the guest does not offer to suspend (control/feature-suspend): it "
+			"has no PV drivers, or is not up yet");
+	s->evtchn = xenevtchn_open(NULL, 0);
+	if (!s->evtchn)
+		return reason_set(why, errno ? errno : EIO, "no event channels: %s",
+				  strerror(errno));
+	extended = xc_hypercall_buffer_alloc_pages(s->xch, extended, EXTENDED_PAGES);
+	s->extended = extended;
+	if (!s->extended)
+		return -ENOMEM;
+	r = subscribe(s);
+	return r ? reason_set(why, -r, "domain %u: its suspend cannot be subscribed to: %s",
+			      s->domid, strerror(-r))
+		 : 0;
+}
+
+int suspend_open(xc_interface *xch, uint32_t domid, struct suspend **ret, struct reason *why)
+{
+	struct suspend *s = calloc(1, sizeof(*s));
+	int r;
+
+	if (!s)
+		return -ENOMEM;
+	s->xch = xch;
+	s->domid = domid;
+	s->port = -1;
+	path_of(s, "shutdown", s->control, sizeof(s->control));
+	r = open_all(s, why);
+	if (r)
+		suspend_close(s);
+	else
+		*ret = s;
+	return r;
+}
+
+/* Nobody would let it run on. */
+static void await_late(struct suspend *s)
+{
+	struct pollfd p = { .fd = xenevtchn_fd(s->evtchn), .events = POLLIN };
+
+	if (!s->asked_ns)
+		return;
+	if (!take_back(s) && !is_suspended(s))
+		poll(&p, 1, CLOSE_MS);
+	if (is_suspended(s))
+		suspend_resume(s);
+}
+
+void suspend_close(struct suspend *s)
+{
+	DECLARE_HYPERCALL_BUFFER_SHADOW(void, extended, &s->extended_buffer);
+
+	if (!s)
+		return;
+	if (s->port >= 0) {
+		await_late(s);
+		xc_domain_subscribe_for_suspend(s->xch, s->domid, 0);
+		xenevtchn_unbind(s->evtchn, (evtchn_port_t)s->port);
+	}
+	if (s->extended)
+		xc_hypercall_buffer_free_pages(s->xch, extended, EXTENDED_PAGES);
+	if (s->evtchn)
+		xenevtchn_close(s->evtchn);
+	if (s->xs)
+		xs_close(s->xs);
+	free(s);
+}
+
+int suspend_fd(const struct suspend *s)
+{
+	return xenevtchn_fd(s->evtchn);
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A domain of Xen brought to a consistent stop and let go on again: the guest's own suspend, as
+ * for a migration, since its PV drivers must expect to find other backends.
+ *
+ * It is told by xenstore (control/shutdown) and Xen tells that it stands still by an event
+ * channel that we alone have subscribed to; so no xenstored, and no polling, is in the way. Who
+ * else suspends the domain meanwhile (`xl save`) is not told, and finds that it runs on.
+ *
+ * Resumed it learns that its suspend was cancelled, which costs it less than a new start. Xen
+ * forgets the extended state (AVX) of the processor that is told so; it is put back here.
+ *
+ * Threads: one at a time. Source: Xen 4.17, docs/misc/xenstore-paths.pandoc (control/shutdown),
+ * xc_resume.c.
+ */
+#ifndef POLLUX_HA_XEN_SUSPEND_H
+#define POLLUX_HA_XEN_SUSPEND_H
+
+#include <stdint.h>
+#include <xenctrl.h>
+
+#include "base/err.h"
+
+struct suspend;
+
+/* Refuses a guest that does not offer to suspend. */
+int suspend_open(xc_interface *xch, uint32_t domid, struct suspend **ret, struct reason *why);
+/* A domain that was asked to stop is awaited, for a while, and runs on. Takes NULL. */
+void suspend_close(struct suspend *s);
+/* Readable: suspend_look() has news. */
+int suspend_fd(const struct suspend *s);
+
+int suspend_ask(struct suspend *s);
+/* 0: it is suspended, asked or not; -EINPROGRESS: it runs, still; -ETIMEDOUT: it was asked and
+ * did not, and need not any more. */
+int suspend_look(struct suspend *s);
+/* Of a domain that is suspended. */
+int suspend_resume(struct suspend *s);
+
+#endif
