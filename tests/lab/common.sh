@@ -62,7 +62,7 @@ vm_becomes()
 vm_has_left()
 {
 	vm_status "$1" >"$WORK/left.json"
-	! runs "$1" pollux-vmm ||
+	! runs "$1" $VM_PROGRAM ||
 		[ "$(jq '.vm_state == "standby"' "$WORK/left.json" 2>/dev/null)" = true ]
 }
 

@@ -8,12 +8,24 @@ LAB_PROGRAMS ?= $(foreach p,pollux-vmm=hypervisor/vmm pollux-ha=ha polluxd=tools
 	pollux=tools/cli,$(if $(wildcard $(lastword $(subst =, ,$(p)))/main.c),\
 	$(O)/bin/$(firstword $(subst =, ,$(p)))))
 
+# The same of a node that runs Xen, beside those.
+LAB_XEN_PROGRAMS ?= $(foreach p,pollux-xen=hypervisor/xen,$(if $(wildcard \
+	$(lastword $(subst =, ,$(p)))/main.c),$(O)/bin/$(firstword $(subst =, ,$(p)))))
+
+.PHONY: lab-xen
+
 lab: $(O)/lab/node.cpio $(O)/lab/programs.cpio $(O)/lab/guest.img $(O)/lab/agent \
 	$(O)/bin/lab-client
 
-$(O)/lab/kernel/version: tools/lab/kernel-unpack
+lab-xen: lab $(O)/lab/xen/version $(O)/lab/node-xen.cpio $(O)/lab/programs-xen.cpio
+
+$(O)/lab/kernel/version: tools/lab/kernel-unpack tools/lab/package.sh
 	@echo '  LAB     kernel'
 	@tools/lab/kernel-unpack $(@D)
+
+$(O)/lab/xen/version: tools/lab/xen-unpack tools/lab/package.sh
+	@echo '  LAB     Xen'
+	@tools/lab/xen-unpack $(@D)
 
 LAB_AGENT_OBJECTS := $(patsubst %.c,$(O)/obj/%.o,$(wildcard tools/lab/agent*.c)) \
 	$(O)/obj/base/cursor.o
@@ -36,13 +48,23 @@ $(O)/lab/node.cpio: tools/lab/node-image tools/lab/node-init tools/lab/root.sh \
 	@echo '  LAB     node'
 	@tools/lab/node-image base $(O)/lab/kernel $(O)/lab/agent $@
 
+$(O)/lab/node-xen.cpio: tools/lab/node-image tools/lab/node-init tools/lab/root.sh \
+		$(O)/lab/agent $(O)/lab/kernel/version $(O)/lab/xen/version
+	@echo '  LAB     node with Xen'
+	@tools/lab/node-image xen $(O)/lab/kernel $(O)/lab/agent $@ $(O)/lab/xen
+
+$(O)/lab/programs-xen.cpio: tools/lab/node-image $(LAB_XEN_PROGRAMS)
+	@echo '  LAB     programs for Xen'
+	@mkdir -p $(@D)
+	@tools/lab/node-image programs $@ $(LAB_XEN_PROGRAMS)
+
 $(O)/lab/programs.cpio: tools/lab/node-image $(LAB_PROGRAMS)
 	@echo '  LAB     programs'
 	@mkdir -p $(@D)
 	@tools/lab/node-image programs $@ $(LAB_PROGRAMS)
 
 $(O)/lab/guest.img $(O)/lab/data.img &: tests/guest/image tests/guest/redis.conf \
-		tests/guest/initrd-init tests/guest/root-init tools/lab/root.sh \
+		tests/guest/initrd-init tests/guest/xen-init tests/guest/root-init tools/lab/root.sh \
 		$(wildcard tests/guest/*.cfg) $(LAB_GUESTS) $(O)/lab/kernel/version
 	@echo '  LAB     guest'
 	@tests/guest/image $(O)/lab/kernel $(O)/bin $(O)/lab/guest.img \

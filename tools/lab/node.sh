@@ -85,13 +85,45 @@ machine_append()
 	[ "$1" = kvm ] || echo "clearcpuid=112 tsc=reliable maxcpus=1 noreplace-smp"
 }
 
+# What a node is: kvm, a Linux host, or xen, Xen with a Linux dom0.
+platform() { cat "$STATE/platform"; }
+
 machine_flags()
 {
-	case $1 in
-	kvm) echo "-accel kvm -cpu host" ;;
+	case $1-$(platform) in
+	kvm-*) echo "-accel kvm -cpu host" ;;
+	tcg-xen) echo "-accel tcg,thread=multi -cpu $XEN_CPU" ;;
 	# Emulated, `rep movsb` takes 50 times as long as a loop; hardware has it the other way
 	# round. So the nodes' processors do not offer it (see also machine_append).
 	*) echo "-accel tcg,thread=multi -cpu max,-erms,-fsrm" ;;
+	esac
+}
+
+# Dom0's kernel does not start on `-cpu max`. Without +npt, Xen has no PVH and no HVM.
+XEN_CPU=qemu64,+svm,+npt,+lm,+nx,+nrip-save,+decodeassists
+
+# Nothing of what Xen does for real processors' faults, or when nothing else is to do, is
+# worth its time when emulated. One processor is the guests': with two of its own, dom0's kernel
+# would patch itself while another processor runs it (agent_keys.c).
+xen_append()
+{
+	echo "console=com1 loglvl=warning guest_loglvl=error dom0_mem=$((${LAB_MEM:-2048} / 2))M,max:$((${LAB_MEM:-2048} / 2))M \
+dom0_max_vcpus=$((${LAB_CPUS:-2} - 1)) bootscrub=0 spec-ctrl=no xpti=no pcid=0 ${LAB_XEN_APPEND-}"
+}
+
+# What QEMU boots, in `boot`: dom0's kernel, or Xen, whose modules dom0's kernel with its
+# command line and its initrd are. QEMU separates modules by commas.
+boot_arguments()
+{
+	local node=$1 linux append=${LAB_APPEND-}
+	append=${append//,/,,}
+	linux="quiet loglevel=4 panic=-1 net.ifnames=0 mitigations=off no_timer_check nowatchdog \
+random.trust_cpu=on"
+	case $(platform) in
+	kvm) boot=(-kernel "$IMAGES/kernel/vmlinuz" -initrd "$LAB_DIR/$node.initrd"
+		-append "console=ttyS0 $linux $(machine_append "$(cat "$STATE/accelerator")") ${LAB_APPEND-}") ;;
+	xen) boot=(-kernel "$IMAGES/xen/xen" -append "$(xen_append)"
+		-initrd "$IMAGES/kernel/vmlinuz console=hvc0 $linux clearcpuid=112 $append,$LAB_DIR/$node.initrd") ;;
 	esac
 }
 
@@ -169,10 +201,13 @@ node_overlay()
 
 node_prepare()
 {
-	local node=$1
+	local node=$1 archives
 	node_overlay "$node" "$LAB_DIR/$node.overlay.cpio"
-	cat "$IMAGES/node.cpio" "$IMAGES/programs.cpio" "$LAB_DIR/$node.overlay.cpio" \
-		>"$LAB_DIR/$node.initrd"
+	case $(platform) in
+	kvm) archives=(node.cpio programs.cpio) ;;
+	xen) archives=(node-xen.cpio programs.cpio programs-xen.cpio) ;;
+	esac
+	(cd "$IMAGES" && cat "${archives[@]}" "$LAB_DIR/$node.overlay.cpio") >"$LAB_DIR/$node.initrd"
 	rm -f "$LAB_DIR/$node.overlay.cpio"
 	cp --sparse=always "$IMAGES/data.img" "$LAB_DIR/$node.disk"
 }
@@ -181,8 +216,8 @@ node_prepare()
 
 node_start()
 {
-	local node=$1 accel network order=0 net=()
-	accel=$(cat "$STATE/accelerator")
+	local node=$1 network order=0 net=() boot=()
+	boot_arguments "$node"
 	for network in "${NETWORKS[@]}"; do
 		order=$((order + 1))
 		net+=(-netdev "tap,id=$network,ifname=$network-$node,script=no,downscript=no"
@@ -194,11 +229,9 @@ node_start()
 	(close_descriptors
 		exec ip netns exec "$NETNS" qemu-system-x86_64 \
 			-name "$LAB_NAME-$node" -nodefaults -no-user-config -display none -no-reboot \
-			-machine "${LAB_MACHINE:-q35}" $(machine_flags "$accel") \
+			-machine "${LAB_MACHINE:-q35}" $(machine_flags "$(cat "$STATE/accelerator")") \
 			-smp "${LAB_CPUS:-2}" -m "${LAB_MEM:-2048}" \
-			-kernel "$IMAGES/kernel/vmlinuz" -initrd "$LAB_DIR/$node.initrd" \
-			-append "console=ttyS0 quiet loglevel=4 panic=-1 net.ifnames=0 mitigations=off \
-no_timer_check nowatchdog random.trust_cpu=on $(machine_append "$accel") ${LAB_APPEND-}" \
+			"${boot[@]}" \
 			-chardev "socket,id=console,path=$STATE/$node.console,server=on,wait=off,logfile=$LAB_DIR/$node.console.log,logappend=on" \
 			-serial chardev:console \
 			-qmp "unix:$STATE/$node.qmp,server=on,wait=off" \

@@ -14,9 +14,13 @@ if [ -n "${NETBUF-}" ]; then
 	export LAB_PROTECTION="${LAB_PROTECTION:+$LAB_PROTECTION$'\n'}netbuf = $NETBUF"
 fi
 
+# LAB_PLATFORM=xen: the hosts run Xen, and xl makes the VM, which has no disk.
+export LAB_PLATFORM=${LAB_PLATFORM:-kvm}
 VM=redis
-VM_FILE=/srv/guest/redis.cfg
-VM_DISK=/var/lib/pollux/redis.img
+case $LAB_PLATFORM in
+kvm) VM_FILE=/srv/guest/redis.cfg VM_DISK=/var/lib/pollux/redis.img VM_PROGRAM=pollux-vmm ;;
+xen) VM_FILE=/srv/guest/redis-xen.cfg VM_DISK='' VM_PROGRAM=pollux-xen ;;
+esac
 VM_ADDRESS=192.168.77.100
 CLIENT_BINARY=$O/bin/lab-client
 # Emulated processors are slow and shared: these limits only end what hangs.
@@ -52,11 +56,19 @@ vm_answers()
 	[ "$(lab client timeout 2 redis-cli -h $VM_ADDRESS ping 2>/dev/null)" = PONG ]
 }
 
+# vm_create NODE: makes the VM and starts it.
+vm_create()
+{
+	local with=(pollux vm create)
+	[ "$LAB_PLATFORM" != xen ] || with=(xl create)
+	on "$1" "${with[@]}" $VM_FILE >"$WORK/create.log" 2>&1 ||
+		fail "${with[*]}: $(tail -n 3 "$WORK/create.log")"
+}
+
 # vm_start NODE: creates the VM and waits for its Redis.
 vm_start()
 {
-	on "$1" pollux vm create $VM_FILE >"$WORK/create.log" 2>&1 ||
-		fail "pollux vm create: $(tail -n 3 "$WORK/create.log")"
+	vm_create "$1"
 	until_true "$BOOT_LIMIT" vm_answers || fail "Redis in the VM does not answer after $BOOT_LIMIT s"
 }
 
@@ -130,10 +142,12 @@ client_check()
 # and the append-only file must hold every acknowledged write. (The totals in the
 # superblock are brought up to date at unmount only: e2fsck says so, and rightly
 # does not call it damage.)
-# Leaves $WORK/fsck.log, $WORK/aof.json; prints clean or the exit status of e2fsck.
+# Leaves $WORK/fsck.log, $WORK/aof.json; prints clean or the exit status of e2fsck, or
+# none when the VM has no disk.
 disk_check()
 {
 	local node=$1 count=$2
+	[ -n "$VM_DISK" ] || { echo none; return; }
 	on "$node" pollux vm destroy $VM >"$WORK/destroy.log" 2>&1 || true
 	on "$node" "rm -rf /var/lib/pollux/check && mkdir /var/lib/pollux/check &&
 		cd /var/lib/pollux/check && cp --sparse=always $VM_DISK image &&
@@ -163,6 +177,7 @@ accounts()
 		[ -s "$WORK/$file.json" ] || echo '{}' >"$WORK/$file.json"
 	done
 	jq -n -f "$SCENARIO_DIR/accounts.jq" --arg fsck "$1" --argjson before "$2" \
+		--arg platform "$LAB_PLATFORM" \
 		--arg accelerator "$(cat "/run/pollux-lab/$LAB_NAME/accelerator")" \
 		--slurpfile p "$WORK/primary.json" --slurpfile b "$WORK/backup.json" \
 		--slurpfile c "$WORK/client.json" --slurpfile k "$WORK/check.json" \
@@ -178,11 +193,12 @@ collect_logs()
 	for node in a b; do
 		cp "$O/lab/run/$LAB_NAME/$node.console.log" "$WORK/" 2>/dev/null || true
 		timeout 30 "$SCENARIO_DIR/pollux-lab" sh "$node" \
-			'cd / && for pid in $(pidof pollux-vmm pollux-ha); do
+			'cd / && for pid in $(pidof pollux-vmm pollux-ha pollux-xen pollux-ha-xen); do
 				for task in /proc/$pid/task/*; do
 					echo "$pid $(cat $task/comm)" && cat $task/stack
 				done
 			done >/var/log/stacks; dmesg >/var/log/dmesg
+			[ ! -e /proc/xen/capabilities ] || { xl list -l; xl dmesg; xenstore-ls; } >/var/log/xl 2>&1
 			tar -c var/log run/pollux var/lib/pollux/*/record 2>/dev/null' \
 			</dev/null >"$WORK/node-$node.tar" 2>/dev/null || true
 		[ -s "$WORK/node-$node.tar" ] || rm -f "$WORK/node-$node.tar"
