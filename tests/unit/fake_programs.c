@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Stand-ins for pollux-vmm and pollux-ha, told apart by their name, for tests of polluxd and
- * the command line that run no guest. Both speak the real protocols: the control socket,
- * the local socket, and, as a primary, the real errand to the other host's polluxd.
+ * Stand-ins for pollux-vmm, pollux-xen and pollux-ha, told apart by their arguments, for tests
+ * of polluxd and the command line that run no guest. They speak the real protocols: the control
+ * socket, the local socket, and, as a primary, the real errand to the other host's polluxd.
  *
  * pollux-vmm: SIGUSR1 reboots the guest, SIGUSR2 crashes it.
+ * pollux-xen: the domains of a host are files in $FAKE_XEN, NAME holds its number. Signals as
+ * pollux-vmm; a file that goes is a domain that somebody has destroyed. $FAKE_XEN/NAME.bad
+ * holds why it cannot be protected.
  * pollux-ha: SIGUSR1 on a backup takes over.
  * With --raw SOCKET: sends its input there and prints the answer, NUL bytes as newlines.
  */
@@ -13,7 +16,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -23,149 +25,8 @@
 #include "ha/errand.h"
 #include "ha/record.h"
 #include "ha/settings.h"
-#include "hypervisor/control/control.h"
+#include "tests/unit/fake_programs.h"
 #include "tools/common/json.h"
-
-#define MAX_CONNECTIONS 16
-
-static int open_signals(void)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGUSR1);
-	sigaddset(&set, SIGUSR2);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	return signalfd(-1, &set, SFD_CLOEXEC);
-}
-
-static int take_signal(int fd)
-{
-	struct signalfd_siginfo info;
-
-	return read(fd, &info, sizeof(info)) == (ssize_t)sizeof(info) ? (int)info.ssi_signo : 0;
-}
-
-/* --- pollux-vmm ------------------------------------------------------------------------------- */
-
-struct fake_vmm {
-	int fds[MAX_CONNECTIONS];
-	bool watches[MAX_CONNECTIONS];
-};
-
-static int listen_at(const char *dir, const char *name, int type)
-{
-	int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
-	struct sockaddr_un at = { .sun_family = AF_UNIX };
-
-	snprintf(at.sun_path, sizeof(at.sun_path), "%.80s/%s", dir, name);
-	if (bind(fd, (struct sockaddr *)&at, sizeof(at)) < 0 || listen(fd, 8) < 0) {
-		perror(at.sun_path);
-		exit(1);
-	}
-	return fd;
-}
-
-static void tell(struct fake_vmm *v, uint32_t state, uint32_t reason)
-{
-	for (unsigned int i = 0; i < MAX_CONNECTIONS; i++) {
-		uint8_t message[8];
-		struct cursor c = cursor_over(message, sizeof(message));
-
-		cursor_put_u32(&c, state);
-		cursor_put_u32(&c, reason);
-		if (v->watches[i])
-			send(v->fds[i], message, sizeof(message), MSG_NOSIGNAL);
-	}
-}
-
-static void serve_vmm(struct fake_vmm *v, unsigned int i)
-{
-	uint8_t message[256], reply[4] = { 0 };
-	ssize_t len = recv(v->fds[i], message, sizeof(message), 0);
-	struct cursor c = cursor_over(message, len > 0 ? (size_t)len : 0);
-	uint32_t op = cursor_get_u32(&c);
-
-	if (len <= 0) {
-		close(v->fds[i]);
-		v->fds[i] = -1;
-		v->watches[i] = false;
-		return;
-	}
-	send(v->fds[i], reply, sizeof(reply), MSG_NOSIGNAL);
-	if (op == CONTROL_WATCH)
-		v->watches[i] = true;
-	if (op != CONTROL_SHUTDOWN)
-		return;
-	switch (cursor_get_u8(&c)) {
-	case CONTROL_DESTROY:
-		exit(0);
-	case CONTROL_POWEROFF:
-		tell(v, CONTROL_STOPPED, CONTROL_POWEROFF);
-	}
-}
-
-static void keep(struct fake_vmm *v, int fd)
-{
-	for (unsigned int i = 0; i < MAX_CONNECTIONS; i++)
-		if (v->fds[i] < 0) {
-			v->fds[i] = fd;
-			return;
-		}
-	close(fd);
-}
-
-/* Answers one visitor of the console and says goodbye. */
-static void greet(int fd)
-{
-	char line[128] = "";
-
-	if (write(fd, "login: ", 7) == 7 && read(fd, line, sizeof(line) - 1) > 0)
-		dprintf(fd, "hello %s", line);
-	close(fd);
-}
-
-static int run_vmm(const char *dir, const char *config)
-{
-	struct fake_vmm v;
-	struct json_object *o;
-	struct reason why;
-	int control, console, signals = open_signals();
-
-	if (json_read_file(config, &o, &why) < 0) {
-		fprintf(stderr, "<3>pollux-vmm: %s\n", why.text);
-		return 1;
-	}
-	json_object_put(o);
-	if (getenv("FAKE_VMM_FAILS")) {
-		fprintf(stderr, "<3>pollux-vmm: cannot start: %s\n", getenv("FAKE_VMM_FAILS"));
-		return 1;
-	}
-	memset(&v, 0, sizeof(v));
-	for (unsigned int i = 0; i < MAX_CONNECTIONS; i++)
-		v.fds[i] = -1;
-	console = listen_at(dir, "console", SOCK_STREAM);
-	control = listen_at(dir, "control", SOCK_SEQPACKET);
-	for (;;) {
-		struct pollfd p[3 + MAX_CONNECTIONS] = { { .fd = control, .events = POLLIN },
-							 { .fd = console, .events = POLLIN },
-							 { .fd = signals, .events = POLLIN } };
-
-		for (unsigned int i = 0; i < MAX_CONNECTIONS; i++)
-			p[3 + i] = (struct pollfd){ .fd = v.fds[i], .events = POLLIN };
-		poll(p, ARRAY_SIZE(p), -1);
-		if (p[0].revents)
-			keep(&v, accept(control, NULL, NULL));
-		if (p[1].revents)
-			greet(accept(console, NULL, NULL));
-		if (p[2].revents)
-			tell(&v, CONTROL_STOPPED,
-			     take_signal(signals) == SIGUSR1 ? CONTROL_REBOOT : CONTROL_CRASH);
-		for (unsigned int i = 0; i < MAX_CONNECTIONS; i++)
-			if (p[3 + i].revents)
-				serve_vmm(&v, i);
-	}
-}
 
 /* --- pollux-ha -------------------------------------------------------------------------------- */
 
@@ -400,7 +261,7 @@ static int run_ha(const char *file)
 	struct reason why;
 	unsigned int told = 0;
 	bool refused;
-	int fd, signals = open_signals();
+	int fd, signals = fake_signals();
 
 	if (settings_read(file, &ha.s, &why) < 0 || ipc_listen(ha.s.socket, 0600, &fd) < 0) {
 		fprintf(stderr, "<3>pollux-ha: %s\n", why.text);
@@ -426,7 +287,7 @@ static int run_ha(const char *file)
 				ipc_accept(fd, &conn[i], NULL);
 				break;
 			}
-		if (p[1].revents && take_signal(signals) == SIGUSR1) {
+		if (p[1].revents && fake_take_signal(signals) == SIGUSR1) {
 			persist(RECORD_ACTIVE, ha.rec.generation + 1);
 			set_word("active", "not protected: took over: no backup");
 		}
@@ -466,11 +327,14 @@ int main(int argc, char **argv)
 		{ "run-dir", required_argument, NULL, 'r' },
 		{ "config", required_argument, NULL, 'c' },
 		{ "standby", no_argument, NULL, 's' },
+		{ "create", no_argument, NULL, 'C' },
+		{ "adopt", required_argument, NULL, 'a' },
 		{ "settings", required_argument, NULL, 'S' },
 		{ "raw", required_argument, NULL, 'R' },
 		{ NULL, 0, NULL, 0 },
 	};
-	const char *dir = NULL, *config = NULL, *settings = NULL;
+	const char *dir = NULL, *config = NULL, *settings = NULL, *adopt = NULL;
+	bool standby = false;
 	int o;
 
 	while ((o = getopt_long(argc, argv, "", options, NULL)) >= 0) {
@@ -480,10 +344,16 @@ int main(int argc, char **argv)
 			config = optarg;
 		if (o == 'S')
 			settings = optarg;
+		if (o == 'a')
+			adopt = optarg;
+		if (o == 's')
+			standby = true;
 		if (o == 'R')
 			return run_raw(optarg);
 	}
 	if (settings)
 		return run_ha(settings);
-	return dir && config ? run_vmm(dir, config) : 2;
+	if (dir && strstr(argv[0], "pollux-xen"))
+		return fake_xen(dir, adopt, config, standby);
+	return dir && config ? fake_vmm(dir, config) : 2;
 }

@@ -13,12 +13,12 @@ OBJECTS_test_vmfile := tools/common/vmfile tools/common/vmfile_scan tools/common
 LIBS_test_vmfile := $(shell $(PKG_CONFIG) --libs json-c xlutil xenlight 2>/dev/null)
 
 FAKE := $(O)/tests/fake
-$(FAKE)/pollux-vmm: $(O)/obj/tests/unit/fake_programs.o $(call archive,tools/common) \
+$(FAKE)/pollux-vmm: $(O)/obj/tests/unit/fake_programs.o $(O)/obj/tests/unit/fake_vmm.o $(call archive,tools/common) \
 		$(call archive,ha) $(call archive,base)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) $^ $(LIBS_ha) -o $@
-$(FAKE)/pollux-ha: $(FAKE)/pollux-vmm
+$(FAKE)/pollux-ha $(FAKE)/pollux-xen $(FAKE)/pollux-ha-xen: $(FAKE)/pollux-vmm
 	ln -sf pollux-vmm $@
 .PHONY: tools-tests
-tools-tests: $(FAKE)/pollux-vmm $(FAKE)/pollux-ha $(O)/bin/polluxd $(O)/bin/pollux
+tools-tests: $(FAKE)/pollux-vmm $(FAKE)/pollux-ha $(FAKE)/pollux-xen $(FAKE)/pollux-ha-xen $(O)/bin/polluxd $(O)/bin/pollux
 tests: tools-tests

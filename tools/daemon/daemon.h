@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * polluxd: one per host. It starts pollux-vmm and pollux-ha as detached processes, finds
+ * polluxd: one per host. It starts what serves VMs, and pollux-ha, as detached processes, finds
  * them again after a restart of its own, and answers the command line, other hosts'
  * polluxd and HTTP. It holds no state that a restart loses and a VM needs.
  *

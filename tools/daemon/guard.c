@@ -11,6 +11,7 @@
 #include "tools/daemon/events.h"
 #include "tools/daemon/paths.h"
 #include "tools/daemon/vm.h"
+#include "tools/daemon/vm_platform.h"
 
 #define START_NS       (10 * NS_PER_S) /* until pollux-ha answers */
 #define POLL_NS	       (20 * NS_PER_MS)
@@ -68,7 +69,7 @@ static struct json_object *make_settings(struct daemon *d, const struct vm *vm,
 	json_add_u64(o, "backlog_bytes", d->conf.backlog_bytes);
 	json_add_string(o, "record", path_state_dir(&d->conf, vm->name).text);
 	json_add_string(o, "socket", path_ha(&d->conf, vm->name, "sock").text);
-	json_add_string(o, "run_dir", path_vm_dir(&d->conf, vm->domid).text);
+	json_add_string(o, "run_dir", path_vm_dir(&d->conf, vm->number).text);
 	json_add(o, "config", json_copy(vm->config));
 	if (s->options)
 		json_add(o, "options", json_copy(s->options));
@@ -100,7 +101,7 @@ static int await_answer(struct daemon *d, struct vm *vm, struct reason *why)
 	while (ipc_connect(sock.text, deadline, &c) < 0) {
 		if (!process_alive(&vm->guard.process)) {
 			process_last_words(log.text, words, sizeof(words));
-			return reason_set(why, EIO, "pollux-ha: %s",
+			return reason_set(why, ECHILD, "pollux-ha: %s",
 					  words[0] ? words : "ended at once, without a word");
 		}
 		if (clock_now_ns() > deadline)
@@ -118,10 +119,11 @@ static int launch(struct daemon *d, struct vm *vm, int listen_fd, struct reason 
 {
 	struct path program, settings = path_ha(&d->conf, vm->name, "json");
 	struct path log = path_under(d->conf.log_dir, "%s-ha.log", vm->name);
-	char *argv[] = { "pollux-ha", "--settings", settings.text, NULL };
+	const char *name = vm->platform->engine;
+	char *argv[] = { (char *)(uintptr_t)name, "--settings", settings.text, NULL };
 	struct process_launch l = { .argv = argv, .log = log.text, .pass_fd = listen_fd };
 	struct process p;
-	int r = path_program(&d->conf, "pollux-ha", &program, why);
+	int r = path_program(&d->conf, name, &program, why);
 
 	if (r < 0)
 		return r;

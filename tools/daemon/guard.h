@@ -28,7 +28,8 @@ struct guard_start {
 	bool memory_kept;	     /* backup: its pollux-vmm was started with memory of this VM */
 };
 
-/* Workers, the VM's name taken. Returns once it answers. */
+/* Workers, the VM's name taken. Returns once it answers. -ECHILD: it ended before that, and the
+ * reason is its own. */
 int guard_start(struct daemon *d, struct vm *vm, const struct guard_start *s, struct reason *why);
 /* Starts it again with the settings it had. */
 int guard_restart(struct daemon *d, struct vm *vm, struct reason *why);

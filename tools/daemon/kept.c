@@ -30,7 +30,7 @@ static bool is_guest_memory(int fd, uint64_t bytes)
 	       (uint64_t)st.st_size == bytes;
 }
 
-int kept_open(struct daemon *d, uint32_t domid, uint64_t bytes)
+int kept_open(struct daemon *d, uint32_t number, uint64_t bytes)
 {
 	uint8_t request[4];
 	int fds[2];
@@ -46,7 +46,7 @@ int kept_open(struct daemon *d, uint32_t domid, uint64_t bytes)
 	int r;
 
 	cursor_put_u32(&put, CONTROL_VERSION);
-	if (vm_connect(d, domid, &c, NULL) < 0)
+	if (vm_connect(d, number, &c, NULL) < 0)
 		return -1;
 	r = control_call(c, &call, &reply);
 	control_close(c);

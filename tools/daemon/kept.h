@@ -25,8 +25,8 @@
 struct daemon;
 struct vm;
 
-/* The guest memory of the VM that serves at this domain number, or -1. */
-int kept_open(struct daemon *d, uint32_t domid, uint64_t bytes);
+/* The guest memory of the VM of this number, or -1. */
+int kept_open(struct daemon *d, uint32_t number, uint64_t bytes);
 
 /* Workers. Takes over vm->memory_fd; nobody else writes to it any more. */
 void kept_put(struct daemon *d, struct vm *vm);

@@ -17,9 +17,9 @@ struct path path_under(const char *folder, const char *fmt, ...)
 	return p;
 }
 
-struct path path_vm_dir(const struct conf *conf, uint32_t domid)
+struct path path_vm_dir(const struct conf *conf, uint32_t number)
 {
-	return path_under(conf->run_dir, "vm/%u", domid);
+	return path_under(conf->run_dir, "vm/%u", number);
 }
 
 struct path path_ha(const struct conf *conf, const char *vm, const char *suffix)

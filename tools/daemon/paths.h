@@ -4,11 +4,11 @@
  * a power cut under [paths] state.
  *
  *	RUN/polluxd.sock	the command line's door
- *	RUN/vm/DOMID/		one VM: control, console, config.json, vm.json (polluxd's)
+ *	RUN/vm/NUMBER/		one VM: control, console, config.json, vm.json (polluxd's)
  *	RUN/ha/VM.sock, .json, .run	pollux-ha of a VM: its socket, settings, process
  *	STATE/VM/record		generation and role (ha/record.h)
  *	STATE/events.jsonl
- *	LOG/VM-vmm.log, LOG/VM-ha.log
+ *	LOG/VM-vmm.log or LOG/VM-xen.log, LOG/VM-ha.log
  */
 #ifndef POLLUX_DAEMON_PATHS_H
 #define POLLUX_DAEMON_PATHS_H
@@ -26,7 +26,7 @@ struct path {
 /* One of the folders and a name below it. */
 __attribute__((format(printf, 2, 3))) struct path path_under(const char *folder, const char *fmt,
 							     ...);
-struct path path_vm_dir(const struct conf *conf, uint32_t domid);
+struct path path_vm_dir(const struct conf *conf, uint32_t number);
 /* `suffix`: "sock", "json" or "run". */
 struct path path_ha(const struct conf *conf, const char *vm, const char *suffix);
 struct path path_state_dir(const struct conf *conf, const char *vm);

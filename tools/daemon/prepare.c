@@ -17,6 +17,7 @@
 #include "tools/daemon/paths.h"
 #include "tools/daemon/prepare_room.h"
 #include "tools/daemon/vm.h"
+#include "tools/daemon/vm_platform.h"
 #include "tools/daemon/worker.h"
 
 #define NAME_WAIT_NS (10 * NS_PER_S)
@@ -46,6 +47,7 @@ void prepare_refuse(struct json_object *reply, const char *code, uint64_t genera
 
 static int read_ask(struct json_object *request, struct ask *ret, struct reason *why)
 {
+	const struct vm_platform *platform;
 	uint64_t memory = 0;
 	int r = json_get_string(request, "vm", &ret->vm, why);
 
@@ -66,7 +68,12 @@ static int read_ask(struct json_object *request, struct ask *ret, struct reason 
 	if (strcmp(ret->vm, json_text(ret->config, "name", "")) ||
 	    strcasecmp(ret->uuid, json_text(ret->config, "uuid", "")))
 		return reason_set(why, EINVAL, "vm and uuid are not those of the configuration");
-	if (memory != json_number(ret->config, "memory_mib", 0) << 20)
+	platform = vm_platform_of(ret->config);
+	if (!platform)
+		return reason_set(why, EINVAL, "platform \"%.40s\" is neither kvm nor xen",
+				  json_text(ret->config, "platform", ""));
+	/* The other one's memory is what its domain has, which is known once there is one. */
+	if (platform->memory_here && memory != json_number(ret->config, "memory_mib", 0) << 20)
 		return reason_set(why, EINVAL, "memory_bytes %llu is not the configuration's",
 				  (unsigned long long)memory);
 	if (!ret->generation || ret->generation > UINT64_MAX / 2)

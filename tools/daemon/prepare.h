@@ -9,7 +9,7 @@
  * says, comes before anything is made. The codes:
  *	active			the VM runs here at a generation that is not below the asked one
  *	unknown-peer, bad-request, busy, exists, in-use, wrong-size, no-folder, no-space, no-memory,
- *	no-kernel
+ *	no-kernel, platform
  *	failed			pollux-vmm or pollux-ha did not start
  */
 #ifndef POLLUX_DAEMON_PREPARE_H

@@ -15,6 +15,7 @@
 #include "tools/daemon/daemon.h"
 #include "tools/daemon/kept.h"
 #include "tools/daemon/vm_drbd.h"
+#include "tools/daemon/vm_platform.h"
 
 #define MARGIN_BYTES (UINT64_C(96) << 20) /* of the two processes, beyond what has a bound */
 #define MAX_DISKS    8u
@@ -27,9 +28,12 @@ uint64_t prepare_memory(const struct daemon *d, struct json_object *request)
 			    json_number(json_member(request, "settings"), "disk_ring_bytes", 0));
 	struct json_object *disks = json_member(request, "disks");
 	bool logs = json_object_is_type(disks, json_type_array) && json_object_array_length(disks);
+	/* On Xen the guest's memory is Xen's, and it is Xen that refuses. */
+	const struct vm_platform *p = vm_platform_of(json_member(request, "config"));
+	uint64_t guest = p && p->memory_here ? json_number(request, "memory_bytes", 0) : 0;
 	uint64_t log = logs ? MIN(DISK_LOG_PER_RING * MIN(ring, DISK_LOG_MAX), DISK_LOG_MAX) : 0;
 
-	return json_number(request, "memory_bytes", 0) + d->conf.backlog_bytes + log + MARGIN_BYTES;
+	return guest + d->conf.backlog_bytes + log + MARGIN_BYTES;
 }
 
 static const char *check_memory(struct daemon *d, struct json_object *request, struct reason *why)
@@ -43,6 +47,21 @@ static const char *check_memory(struct daemon *d, struct json_object *request, s
 	reason_set(why, ENOMEM, "%s of memory are available, the standby needs %s",
 		   text_size(available, a, sizeof(a)), text_size(wanted, b, sizeof(b)));
 	return "no-memory";
+}
+
+static const char *check_platform(struct json_object *request, struct reason *why)
+{
+	const struct vm_platform *here = vm_platform_of_host();
+	const struct vm_platform *its = vm_platform_of(json_member(request, "config"));
+
+	if (here == its)
+		return NULL;
+	reason_set(why, ENOTSUP,
+		   its == &vm_platform_xen ? "this host does not run Xen, and the VM is a domain "
+					     "of Xen"
+					   : "this host runs Xen, and the VM is one of Pollux's "
+					     "own hypervisor");
+	return "platform";
 }
 
 static const char *make_disk(const char *path, uint64_t bytes, struct reason *why)
@@ -172,9 +191,11 @@ static const char *check_commit(struct daemon *d, struct json_object *request, s
 
 const char *prepare_check_room(struct daemon *d, struct json_object *request, struct reason *why)
 {
-	const char *code = check_memory(d, request, why);
+	const char *code = check_platform(request, why);
 	struct json_object *disks;
 
+	if (!code)
+		code = check_memory(d, request, why);
 	if (!code)
 		code = check_boot(request, "kernel", why);
 	if (!code)

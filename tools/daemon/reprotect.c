@@ -94,6 +94,8 @@ int reprotect_start(struct daemon *d, struct vm *vm, struct reason *why)
 	r = reprotect_options(d, vm->wish.options, &protection, why);
 	if (!r)
 		r = vm_drbd_check(vm->config, true, why);
+	if (!r)
+		r = vm_describe(d, vm, why);
 	if (r < 0)
 		return r;
 	/* The pollux-ha of a takeover that is over: it has nothing left to do. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The other host that a VM is to have, and what leads back to it. polluxd remembers with the
- * VM (RUN/vm/DOMID/vm.json) whom the operator named, with which options, and how the VM came
+ * VM (RUN/vm/NUMBER/vm.json) whom the operator named, with which options, and how the VM came
  * here. A VM that has moved asks the host it came from to be its backup: by itself
  * (reprotect = auto) or when told to (manual). One that was protected and reboots is protected
  * again in either case. The engine does the rest: it asks until that host is back.

@@ -11,6 +11,7 @@
 #include "tools/common/text.h"
 #include "tools/daemon/paths.h"
 #include "tools/daemon/vm.h"
+#include "tools/daemon/vm_platform.h"
 #include "tools/daemon/watch.h"
 
 /* What pollux-ha says and is passed on as it is; null where it says nothing. */
@@ -130,6 +131,7 @@ static struct json_object *make_one(const struct vm *vm, uint64_t now)
 	json_add_string(o, "name", vm->name);
 	json_add_string(o, "uuid", vm->uuid);
 	json_add_u64(o, "domid", vm->domid);
+	json_add_string(o, "platform", vm->platform->name);
 	json_add_string(o, "vm_state", state_word(vm));
 	json_add_u64(o, "memory_bytes", vm_memory_bytes(vm));
 	json_add_u64(o, "vcpus", json_number(vm->config, "vcpus", 1));
@@ -170,6 +172,7 @@ static struct json_object *make_former(const char *name, const struct record *re
 	json_add_string(o, "name", name);
 	json_add_null(o, "uuid");
 	json_add_null(o, "domid");
+	json_add_null(o, "platform");
 	json_add_string(o, "vm_state", "stopped");
 	json_add_null(o, "memory_bytes");
 	json_add_null(o, "vcpus");
@@ -251,8 +254,8 @@ struct json_object *status_make(struct daemon *d, const char *name)
 
 struct json_object *status_list(struct daemon *d)
 {
-	static const char *const keys[] = { "name",	    "uuid",  "domid", "vm_state",
-					    "memory_bytes", "vcpus", "word" };
+	static const char *const keys[] = { "name",	"uuid",		"domid", "platform",
+					    "vm_state", "memory_bytes", "vcpus", "word" };
 	struct json_object *all = status_make(d, NULL), *top = make_top(d);
 	struct json_object *vms = json_object_new_array(), *from = json_member(all, "vms");
 

@@ -15,7 +15,7 @@ struct json_object;
 /* {"schema_version":1,"host",...,"vms":[...]}; `vm` NULL: all. Takes the lock. NULL when
  * there is no VM of that name. */
 struct json_object *status_make(struct daemon *d, const char *vm);
-/* A short list: name, uuid, domid, state, memory, vcpus, word. */
+/* A short list: name, uuid, domid, platform, state, memory, vcpus, word. */
 struct json_object *status_list(struct daemon *d);
 
 #endif

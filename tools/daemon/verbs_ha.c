@@ -16,6 +16,7 @@
 #include "tools/daemon/verbs_find.h"
 #include "tools/daemon/vm.h"
 #include "tools/daemon/vm_drbd.h"
+#include "tools/daemon/vm_platform.h"
 
 #define ORDER_NS	(30 * NS_PER_S)
 #define END_NS		(10 * NS_PER_S)
@@ -112,14 +113,28 @@ static void give_up(struct daemon *d, struct vm *vm)
 	guard_end(d, vm);
 }
 
-void verb_protect(struct daemon *d, struct json_object *request, struct verb_reply *reply)
+/* What can be told before there is an engine, which looks further. */
+static int check_here(struct daemon *d, struct vm *vm, const struct conf_protection *p,
+		      struct reason *why)
 {
-	struct vm *vm = verb_find_vm(d, request, reply);
-	const struct conf_peer *peer = vm ? find_host(d, request, reply) : NULL;
+	int r = 0;
+
+	if (!strcmp(p->netbuf, "plug"))
+		r = plug_check(why);
+	if (!r)
+		r = vm_drbd_check(vm->config, true, why);
+	return r ?: vm_describe(d, vm, why);
+}
+
+static void protect(struct daemon *d, struct vm *vm, struct json_object *request,
+		    struct verb_reply *reply)
+{
+	const struct conf_peer *peer = find_host(d, request, reply);
 	struct conf_protection protection;
 	struct guard_start s = { .primary = true, .protection = &protection, .listen_fd = -1 };
 	char refusal[220];
 	struct reason why;
+	int r;
 
 	if (!peer || !may_protect(d, vm, reply))
 		return;
@@ -128,11 +143,7 @@ void verb_protect(struct daemon *d, struct json_object *request, struct verb_rep
 		verb_refuse(reply, "bad-request", "%s", why.text);
 		return;
 	}
-	if (!strcmp(protection.netbuf, "plug") && plug_check(&why) < 0) {
-		verb_refuse(reply, "refused", "%s", why.text);
-		return;
-	}
-	if (vm_drbd_check(vm->config, true, &why) < 0) {
+	if (check_here(d, vm, &protection, &why) < 0) {
 		verb_refuse(reply, "refused", "%s", why.text);
 		return;
 	}
@@ -141,8 +152,10 @@ void verb_protect(struct daemon *d, struct json_object *request, struct verb_rep
 		guard_end(d, vm);
 	s.peer = peer->name;
 	s.peer_address = peer->address;
-	if (guard_start(d, vm, &s, &why) < 0) {
-		verb_refuse(reply, "failed", "%s", why.text);
+	r = guard_start(d, vm, &s, &why);
+	if (r < 0) {
+		/* An engine that ended at once has found something missing. */
+		verb_refuse(reply, r == -ECHILD ? "refused" : "failed", "%s", why.text);
 		return;
 	}
 	reprotect_remember(d, vm, peer->name, s.options);
@@ -152,6 +165,43 @@ void verb_protect(struct daemon *d, struct json_object *request, struct verb_rep
 	give_up(d, vm);
 	verb_refuse(reply, "refused", "%s cannot be the backup: %s", peer->name, refusal);
 	events_add(d, vm->name, "protect.refused", "%s", refusal);
+}
+
+/* A domain that somebody else has made: from now on it is one of ours. */
+static struct vm *adopt_domain(struct daemon *d, struct json_object *request,
+			       struct verb_reply *reply)
+{
+	struct vm_start s = { .adopt = json_text(request, "vm", "") };
+	struct reason why;
+	struct vm *vm;
+
+	if (vm_start(d, &s, &vm, &why) < 0) {
+		verb_refuse(reply, "refused",
+			    "VM %s is none of Pollux's here, and as a domain of "
+			    "Xen: %s",
+			    s.adopt, why.text);
+		return NULL;
+	}
+	events_add(d, vm->name, "vm.adopted", "found running as domain %u", vm->domid);
+	return vm;
+}
+
+void verb_protect(struct daemon *d, struct json_object *request, struct verb_reply *reply)
+{
+	struct vm *vm;
+	bool adopted;
+
+	daemon_lock(d);
+	vm = vm_find(d, json_text(request, "vm", ""));
+	daemon_unlock(d);
+	adopted = !vm && vm_platform_of_host()->lives_on;
+	vm = adopted ? adopt_domain(d, request, reply) : verb_find_vm(d, request, reply);
+	if (!vm)
+		return;
+	protect(d, vm, request, reply);
+	/* Refused, it is none of ours. */
+	if (adopted && reply->code)
+		vm_let_go(d, vm);
 }
 
 static bool is_guarded(struct vm *vm, struct verb_reply *reply)

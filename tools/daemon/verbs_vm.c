@@ -11,6 +11,7 @@
 #include "tools/daemon/verbs.h"
 #include "tools/daemon/verbs_find.h"
 #include "tools/daemon/vm.h"
+#include "tools/daemon/vm_platform.h"
 
 #include "disk-replica/marker.h"
 #include "ha/record.h"
@@ -115,6 +116,13 @@ void verb_vm_create(struct daemon *d, struct json_object *request, struct verb_r
 		r = vm_check_config(s.config, &why);
 	if (r < 0) {
 		verb_refuse(reply, "bad-request", "%s", why.text);
+		return;
+	}
+	if (vm_platform_of_host() != vm_platform_of(s.config)) {
+		verb_refuse(reply, "refused",
+			    "%s runs Xen: make the domain with xl create; pollux protect NAME HOST "
+			    "finds it",
+			    d->conf.name);
 		return;
 	}
 	name = json_text(s.config, "name", "");
@@ -222,7 +230,12 @@ void verb_vm_console(struct daemon *d, struct json_object *request, struct verb_
 
 	if (!vm)
 		return;
-	dir = path_vm_dir(&d->conf, vm->domid);
+	if (vm->platform != &vm_platform_kvm) {
+		verb_refuse(reply, "refused", "VM %s is a domain of Xen: xl console %u", vm->name,
+			    vm->domid);
+		return;
+	}
+	dir = path_vm_dir(&d->conf, vm->number);
 	reply->o = json_object_new_object();
 	json_add_string(reply->o, "path", path_under(dir.text, "console").text);
 }

@@ -14,12 +14,13 @@
 #include "tools/daemon/kept.h"
 #include "tools/daemon/paths.h"
 #include "tools/daemon/vm_drbd.h"
+#include "tools/daemon/vm_platform.h"
 
-#define START_NS   (30 * NS_PER_S) /* until pollux-vmm serves */
+#define START_NS   (30 * NS_PER_S) /* until the VM is served */
 #define START_POLL (20 * NS_PER_MS)
 #define END_NS	   (5 * NS_PER_S)
 #define CALL_S	   10
-#define MAX_DOMID  32000u
+#define MAX_NUMBER 32000u
 #define VM_FILE	   "vm.json"
 
 struct vm *vm_find(struct daemon *d, const char *name)
@@ -56,24 +57,24 @@ int vm_check_config(struct json_object *config, struct reason *why)
 }
 
 /* The lowest free number: mkdir(2) is the lock. */
-static int take_domid(struct daemon *d, uint32_t *ret, struct reason *why)
+static int take_number(struct daemon *d, uint32_t *ret, struct reason *why)
 {
-	for (uint32_t id = 1; id <= MAX_DOMID; id++) {
-		struct path dir = path_vm_dir(&d->conf, id);
+	for (uint32_t n = 1; n <= MAX_NUMBER; n++) {
+		struct path dir = path_vm_dir(&d->conf, n);
 
 		if (!mkdir(dir.text, 0711)) {
-			*ret = id;
+			*ret = n;
 			return 0;
 		}
 		if (errno != EEXIST)
 			return reason_set(why, errno, "%s: %s", dir.text, strerror(errno));
 	}
-	return reason_set(why, ENOSPC, "no domain number up to %u is free", MAX_DOMID);
+	return reason_set(why, ENOSPC, "no number up to %u is free for a VM", MAX_NUMBER);
 }
 
-static void drop_domid(struct daemon *d, uint32_t domid)
+static void drop_number(struct daemon *d, uint32_t number)
 {
-	struct path dir = path_vm_dir(&d->conf, domid);
+	struct path dir = path_vm_dir(&d->conf, number);
 	DIR *list = opendir(dir.text);
 	struct dirent *e;
 
@@ -85,39 +86,18 @@ static void drop_domid(struct daemon *d, uint32_t domid)
 	rmdir(dir.text);
 }
 
-/* What pollux-vmm reads: the configuration, with this host's bridge where none is named, and
- * this host's devices of DRBD. */
-static int write_config(struct daemon *d, const char *path, const struct vm *vm, struct reason *why)
-{
-	cleanup_json struct json_object *o = json_copy(vm->config);
-	struct json_object *nics = json_member(o, "nics");
-	int r = o ? vm_drbd_resolve(o, vm->standby, why) : -ENOMEM;
-
-	if (r < 0)
-		return r;
-	for (size_t i = 0;
-	     json_object_is_type(nics, json_type_array) && i < json_object_array_length(nics);
-	     i++) {
-		struct json_object *nic = json_object_array_get_idx(nics, i);
-
-		if (json_object_is_type(nic, json_type_object) && !json_member(nic, "bridge"))
-			json_add_string(nic, "bridge", d->conf.bridge);
-	}
-	r = json_write_file(path, o, 0644);
-	return r < 0 ? reason_set(why, -r, "%s: %s", path, strerror(-r)) : 0;
-}
-
 int vm_save(struct daemon *d, const struct vm *vm)
 {
 	cleanup_json struct json_object *o = json_object_new_object();
-	struct path dir = path_vm_dir(&d->conf, vm->domid);
+	struct path dir = path_vm_dir(&d->conf, vm->number);
 	struct path file = path_under(dir.text, VM_FILE);
 
 	json_add_string(o, "name", vm->name);
 	json_add_string(o, "uuid", vm->uuid);
 	json_add_u64(o, "domid", vm->domid);
 	json_add_bool(o, "standby", vm->standby);
-	process_put(&vm->vmm, o);
+	json_add_bool(o, "foreign", vm->foreign);
+	process_put(&vm->server, o);
 	json_add(o, "config", json_object_get(vm->config));
 	json_add_string(o, "peer", vm->wish.peer);
 	json_add(o, "options", json_object_get(vm->wish.options));
@@ -126,63 +106,83 @@ int vm_save(struct daemon *d, const struct vm *vm)
 	return json_write_file(file.text, o, 0600);
 }
 
-static int launch(struct daemon *d, struct vm *vm, const struct vm_start *s, struct reason *why)
+static struct path log_path(struct daemon *d, const struct vm *vm)
 {
-	struct path program, dir = path_vm_dir(&d->conf, vm->domid);
-	struct path config = path_under(dir.text, "config.json");
-	struct path log = path_under(d->conf.log_dir, "%s-vmm.log", vm->name);
-	char domid[16];
-	char *argv[12] = {
-		"pollux-vmm", "--domid",  domid,       "--run-dir",
-		dir.text,     "--config", config.text, vm->standby ? "--standby" : NULL
-	};
-	int memory_fd = s->memory_fd ? *s->memory_fd : -1;
-	struct process_launch l = { .argv = argv, .log = log.text, .pass_fd = memory_fd };
-	int r = path_program(&d->conf, "pollux-vmm", &program, why);
-
-	if (r < 0)
-		return r;
-	if (s->regions) {
-		assert(!vm->standby);
-		argv[7] = "--regions";
-		argv[8] = (char *)(uintptr_t)s->regions;
-	}
-	r = write_config(d, config.text, vm, why);
-	if (r < 0)
-		return r;
-	snprintf(domid, sizeof(domid), "%u", vm->domid);
-	if (memory_fd >= 0) {
-		argv[8] = "--memory-fd";
-		argv[9] = "3";
-	}
-	l.program = program.text;
-	return process_start(&l, &vm->vmm, why);
+	return path_under(d->conf.log_dir, "%s-%s.log", vm->name, vm->platform->log);
 }
 
-/* pollux-vmm makes its control socket when it is ready to serve. */
+/* `s` NULL: of one that has lost the process that served it. */
+static int launch(struct daemon *d, struct vm *vm, const struct vm_start *s, struct reason *why)
+{
+	struct path program, dir = path_vm_dir(&d->conf, vm->number), log = log_path(d, vm);
+	struct vm_launch args = { .config = path_under(dir.text, "config.json"), .pass_fd = -1 };
+	struct process_launch l = { .argv = (char *const *)(uintptr_t)args.argv, .log = log.text };
+	int r = path_program(&d->conf, vm->platform->program, &program, why);
+
+	if (r < 0)
+		return r;
+	vm_launch_add(&args, vm->platform->program);
+	vm_launch_add(&args, "--run-dir");
+	vm_launch_add(&args, dir.text);
+	r = vm->platform->arguments(d, vm, s, &args, why);
+	if (r < 0)
+		return r;
+	l.program = program.text;
+	l.pass_fd = args.pass_fd;
+	return process_start(&l, &vm->server, why);
+}
+
+/* Why a process has ended, by its last words: of a line of keys what is in `reason`. */
+static const char *plain_words(char *words)
+{
+	static const char key[] = "reason=\"";
+	char *at = strstr(words, key), *end = at ? strrchr(at, '"') : NULL;
+
+	if (!at || end < at + sizeof(key) - 1)
+		return words[0] ? words : "ended at once, without a word";
+	*end = '\0';
+	return at + sizeof(key) - 1;
+}
+
+/* Its control socket appears when it is ready to serve. */
 static int await_control(struct daemon *d, struct vm *vm, struct reason *why)
 {
-	struct path dir = path_vm_dir(&d->conf, vm->domid);
-	struct path log = path_under(d->conf.log_dir, "%s-vmm.log", vm->name);
+	const char *program = vm->platform->program;
+	struct path dir = path_vm_dir(&d->conf, vm->number), log = log_path(d, vm);
 	uint64_t deadline = clock_now_ns() + START_NS;
 	struct control *c;
 	char words[180];
 
 	while (control_connect(dir.text, &c) < 0) {
-		if (!process_alive(&vm->vmm)) {
+		if (!process_alive(&vm->server)) {
 			process_last_words(log.text, words, sizeof(words));
-			return reason_set(why, EIO, "pollux-vmm: %s",
-					  words[0] ? words : "ended at once, without a word");
+			return reason_set(why, EIO, "%s: %s", program, plain_words(words));
 		}
 		if (clock_now_ns() > deadline)
 			return reason_set(why, ETIMEDOUT,
-					  "pollux-vmm does not serve after 30 s; "
-					  "see %.150s",
+					  "%s does not serve after 30 s; see %.150s", program,
 					  log.text);
 		nanosleep(&(struct timespec){ .tv_nsec = START_POLL }, NULL);
 	}
 	control_close(c);
 	return 0;
+}
+
+/* Whatever fails, no process of it is left. */
+static int serve(struct daemon *d, struct vm *vm, const struct vm_start *s, struct reason *why)
+{
+	int r = launch(d, vm, s, why);
+
+	if (!r)
+		r = await_control(d, vm, why);
+	if (!r)
+		r = vm->platform->greet(d, vm, why);
+	if (!r && vm_save(d, vm) < 0)
+		r = reason_set(why, EIO, "%s cannot be written", d->conf.run_dir);
+	if (!r)
+		return 0;
+	process_end(&vm->server, vm->platform->lives_on ? END_NS : 0);
+	return r;
 }
 
 static void add(struct daemon *d, struct vm *vm)
@@ -196,9 +196,8 @@ static void add(struct daemon *d, struct vm *vm)
 	daemon_wake(d);
 }
 
-static int check_new(struct daemon *d, struct json_object *config, struct reason *why)
+static int check_new(struct daemon *d, const char *name, const char *uuid, struct reason *why)
 {
-	const char *name = json_text(config, "name", ""), *uuid = json_text(config, "uuid", "");
 	int r = 0;
 
 	daemon_lock(d);
@@ -214,51 +213,64 @@ static int check_new(struct daemon *d, struct json_object *config, struct reason
 	return r;
 }
 
-int vm_start(struct daemon *d, const struct vm_start *s, struct vm **ret, struct reason *why)
+static int make(const struct vm_start *s, struct vm **ret, struct reason *why)
 {
+	const struct vm_platform *platform =
+		s->config ? vm_platform_of(s->config) : &vm_platform_xen;
 	struct vm *vm;
-	int r = vm_check_config(s->config, why);
 
-	if (!r)
-		r = check_new(d, s->config, why);
-	if (r < 0)
-		return r;
+	if (!platform)
+		return reason_set(why, EINVAL, "platform \"%.40s\" is neither kvm nor xen",
+				  json_text(s->config, "platform", ""));
 	vm = calloc(1, sizeof(*vm));
 	if (!vm)
 		return reason_set(why, ENOMEM, "out of memory");
-	snprintf(vm->name, sizeof(vm->name), "%s", json_text(s->config, "name", ""));
+	vm->platform = platform;
+	snprintf(vm->name, sizeof(vm->name), "%s", s->adopt ?: json_text(s->config, "name", ""));
 	snprintf(vm->uuid, sizeof(vm->uuid), "%s", json_text(s->config, "uuid", ""));
 	vm->memory_fd = -1;
 	vm->standby = s->standby;
+	vm->foreign = s->adopt;
 	vm->state = s->standby ? CONTROL_PAUSED : CONTROL_RUNNING;
 	vm->config = json_copy(s->config);
 	if (s->wish) {
 		vm->wish = *s->wish;
 		vm->wish.options = json_copy(s->wish->options);
 	}
+	*ret = vm;
+	return 0;
+}
+
+int vm_start(struct daemon *d, const struct vm_start *s, struct vm **ret, struct reason *why)
+{
+	struct vm *vm = NULL;
+	int r = s->config ? vm_check_config(s->config, why) : 0;
+
+	if (!r)
+		r = check_new(d, s->adopt ?: json_text(s->config, "name", ""),
+			      json_text(s->config, "uuid", ""), why);
+	if (!r)
+		r = make(s, &vm, why);
+	if (r < 0)
+		return r;
 	if (!s->memory_fd) {
 		kept_drop(d, vm->name);
-		kept_make_room(d, vm->name, vm_memory_bytes(vm));
+		if (vm->platform->memory_here)
+			kept_make_room(d, vm->name, vm_memory_bytes(vm));
 	}
-	r = take_domid(d, &vm->domid, why);
+	r = take_number(d, &vm->number, why);
 	if (r < 0)
 		goto err_free;
-	r = launch(d, vm, s, why);
-	if (!r)
-		r = await_control(d, vm, why);
-	if (!r && vm_save(d, vm) < 0)
-		r = reason_set(why, EIO, "%s cannot be written", d->conf.run_dir);
+	vm->domid = vm->number;
+	r = serve(d, vm, s, why);
 	if (r < 0)
-		goto err_launch;
-	vm->memory_fd = kept_open(d, vm->domid, vm_memory_bytes(vm));
+		goto err_number;
 	add(d, vm);
 	*ret = vm;
 	return 0;
 
-err_launch:
-	process_signal(&vm->vmm, SIGKILL);
-	process_wait(&vm->vmm, clock_now_ns() + END_NS);
-	drop_domid(d, vm->domid);
+err_number:
+	drop_number(d, vm->number);
 	if (!vm->standby)
 		vm_drbd_let_go(vm->config);
 err_free:
@@ -266,15 +278,29 @@ err_free:
 	return r;
 }
 
-int vm_connect(struct daemon *d, uint32_t domid, struct control **ret, struct reason *why)
+int vm_serve_again(struct daemon *d, struct vm *vm, struct reason *why)
 {
-	struct path dir = path_vm_dir(&d->conf, domid);
+	return serve(d, vm, NULL, why);
+}
+
+int vm_describe(struct daemon *d, struct vm *vm, struct reason *why)
+{
+	int r = vm->platform->describe ? vm->platform->describe(d, vm, why) : 0;
+
+	if (!r && vm_save(d, vm) < 0)
+		r = reason_set(why, EIO, "%s cannot be written", d->conf.run_dir);
+	return r;
+}
+
+int vm_connect(struct daemon *d, uint32_t number, struct control **ret, struct reason *why)
+{
+	struct path dir = path_vm_dir(&d->conf, number);
 	struct timeval limit = { .tv_sec = CALL_S };
 	struct control *c;
 	int r = control_connect(dir.text, &c);
 
 	if (r < 0)
-		return reason_set(why, -r, "pollux-vmm does not answer: %s", strerror(-r));
+		return reason_set(why, -r, "what serves the VM does not answer: %s", strerror(-r));
 	if (setsockopt(control_fd(c), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) < 0 ||
 	    setsockopt(control_fd(c), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) < 0) {
 		control_close(c);
@@ -295,7 +321,7 @@ static int order(struct daemon *d, struct vm *vm, enum control_reason what, stru
 	};
 	struct cursor reply;
 	struct control *c;
-	int r = vm_connect(d, vm->domid, &c, why);
+	int r = vm_connect(d, vm->number, &c, why);
 
 	if (r < 0)
 		return r;
@@ -311,7 +337,7 @@ bool vm_stands_still(struct daemon *d, struct vm *vm)
 	struct cursor reply;
 	struct control *c;
 
-	if (vm_connect(d, vm->domid, &c, NULL) < 0)
+	if (vm_connect(d, vm->number, &c, NULL) < 0)
 		return false;
 	if (!control_call(c, &call, &reply))
 		still = cursor_get_u8(&reply) == CONTROL_PAUSED && cursor_ok(&reply);
@@ -324,6 +350,16 @@ int vm_press_power(struct daemon *d, struct vm *vm, struct reason *why)
 	return order(d, vm, CONTROL_POWEROFF, why);
 }
 
+static void forget(struct daemon *d, struct vm *vm)
+{
+	drop_number(d, vm->number);
+	daemon_lock(d);
+	vm->gone = true;
+	d->nr_vms--;
+	daemon_unlock(d);
+	daemon_wake(d);
+}
+
 static void end(struct daemon *d, struct vm *vm, bool keep)
 {
 	cleanup_close int memory = -1;
@@ -333,23 +369,21 @@ static void end(struct daemon *d, struct vm *vm, bool keep)
 	engine = vm->guard.process;
 	daemon_unlock(d);
 	guard_end(d, vm);
+	/* It is ended by who serves it. When none can serve it, it is gone already. */
+	if (vm->platform->lives_on && !process_alive(&vm->server))
+		vm_serve_again(d, vm, NULL);
 	order(d, vm, CONTROL_DESTROY, NULL);
-	if (process_wait(&vm->vmm, clock_now_ns() + END_NS) < 0)
-		process_signal(&vm->vmm, SIGKILL);
-	process_wait(&vm->vmm, clock_now_ns() + END_NS);
-	drop_domid(d, vm->domid);
+	if (process_wait(&vm->server, clock_now_ns() + vm->platform->end_ns) < 0)
+		process_signal(&vm->server, SIGKILL);
+	process_wait(&vm->server, clock_now_ns() + END_NS);
 	vm_drbd_let_go(vm->config);
 	/* Whoever can still write to it would write into the next standby. */
-	if (keep && !process_alive(&vm->vmm) && !process_alive(&engine))
+	if (keep && !process_alive(&vm->server) && !process_alive(&engine))
 		kept_put(d, vm);
 	else
 		kept_drop(d, vm->name);
 	memory = take_fd(&vm->memory_fd);
-	daemon_lock(d);
-	vm->gone = true;
-	d->nr_vms--;
-	daemon_unlock(d);
-	daemon_wake(d);
+	forget(d, vm);
 }
 
 void vm_end(struct daemon *d, struct vm *vm)
@@ -360,6 +394,14 @@ void vm_end(struct daemon *d, struct vm *vm)
 void vm_end_keeping(struct daemon *d, struct vm *vm)
 {
 	end(d, vm, true);
+}
+
+void vm_let_go(struct daemon *d, struct vm *vm)
+{
+	assert(vm->platform->lives_on);
+	guard_end(d, vm);
+	process_end(&vm->server, END_NS);
+	forget(d, vm);
 }
 
 void vm_becomes_active(struct daemon *d, struct vm *vm)
@@ -387,27 +429,12 @@ void vm_free(struct vm *vm)
 
 /* --- after a restart ------------------------------------------------------------------- */
 
-static int adopt(struct daemon *d, uint32_t domid)
+static void read_saved(struct vm *vm, struct json_object *o, struct json_object *config)
 {
-	struct path dir = path_vm_dir(&d->conf, domid), file = path_under(dir.text, VM_FILE);
-	cleanup_json struct json_object *o = NULL;
-	struct json_object *config;
-	struct process p;
-	struct vm *vm;
-
-	if (json_read_file(file.text, &o, NULL) < 0 ||
-	    json_get_object(o, "config", &config, NULL) < 0 || vm_check_config(config, NULL) < 0)
-		return -EINVAL;
-	p = process_get(o);
-	if (!process_alive(&p))
-		return -ESRCH;
-	vm = calloc(1, sizeof(*vm));
-	if (!vm)
-		return -ENOMEM;
-	vm->domid = domid;
-	vm->vmm = p;
-	vm->memory_fd = kept_open(d, domid, json_number(config, "memory_mib", 0) << 20);
+	vm->domid = (uint32_t)json_number(o, "domid", vm->number);
+	vm->server = process_get(o);
 	vm->standby = json_flag(o, "standby");
+	vm->foreign = json_flag(o, "foreign");
 	vm->state = vm->standby ? CONTROL_PAUSED : CONTROL_RUNNING;
 	vm->config = json_object_get(config);
 	snprintf(vm->name, sizeof(vm->name), "%s", json_text(config, "name", ""));
@@ -416,9 +443,37 @@ static int adopt(struct daemon *d, uint32_t domid)
 	vm->wish.options = json_object_get(json_member(o, "options"));
 	vm->wish.again = json_flag(o, "protect_again");
 	vm->arrival = json_object_get(json_member(o, "arrival"));
+}
+
+static int adopt(struct daemon *d, uint32_t number)
+{
+	struct path dir = path_vm_dir(&d->conf, number), file = path_under(dir.text, VM_FILE);
+	cleanup_json struct json_object *o = NULL;
+	const struct vm_platform *platform;
+	struct json_object *config;
+	struct process p;
+	struct vm *vm;
+
+	if (json_read_file(file.text, &o, NULL) < 0 ||
+	    json_get_object(o, "config", &config, NULL) < 0 || vm_check_config(config, NULL) < 0)
+		return -EINVAL;
+	p = process_get(o);
+	platform = vm_platform_of(config);
+	/* One that lives on is served again, once the loop sees that nobody does. */
+	if (!platform || (!process_alive(&p) && !platform->lives_on))
+		return -ESRCH;
+	vm = calloc(1, sizeof(*vm));
+	if (!vm)
+		return -ENOMEM;
+	vm->platform = platform;
+	vm->number = number;
+	vm->memory_fd = -1;
+	read_saved(vm, o, config);
+	if (process_alive(&vm->server))
+		platform->greet(d, vm, NULL);
 	guard_adopt(d, vm);
 	add(d, vm);
-	events_add(d, vm->name, "vm.adopted", "found running as domain %u", domid);
+	events_add(d, vm->name, "vm.adopted", "found running as domain %u", vm->domid);
 	return 0;
 }
 
@@ -429,14 +484,14 @@ void vm_adopt_all(struct daemon *d)
 	struct dirent *e;
 
 	while (list && (e = readdir(list))) {
-		uint64_t domid;
+		uint64_t number;
 
-		if (text_parse_u64(e->d_name, &domid, NULL) < 0 || domid > MAX_DOMID)
+		if (text_parse_u64(e->d_name, &number, NULL) < 0 || number > MAX_NUMBER)
 			continue;
 		/* A folder whose process is gone is what a crash has left. One whose process
 		 * lives but was not yet written down is not ours to end: it stays. */
-		if (adopt(d, (uint32_t)domid) == -ESRCH)
-			drop_domid(d, (uint32_t)domid);
+		if (adopt(d, (uint32_t)number) == -ESRCH)
+			drop_number(d, (uint32_t)number);
 	}
 	if (list)
 		closedir(list);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The VMs of this host: a table of pollux-vmm processes, each with its pollux-ha if it has
- * one (guard.h). What a restart needs is in RUN/vm/DOMID/vm.json.
+ * The VMs of this host: a table, each with the process that serves it (vm_platform.h) and its
+ * pollux-ha if it has one (guard.h). What a restart needs is in RUN/vm/NUMBER/vm.json.
  *
  * Who changes what: a worker that holds the VM's name (worker.h) starts and ends processes;
  * the loop alone frees. So a worker may keep a pointer as long as it holds the name.
@@ -18,6 +18,7 @@
 
 struct json_object;
 struct ipc;
+struct vm_platform;
 
 /* pollux-ha of a VM. The first half changes under the lock, by a worker that holds the name
  * (which may read it without) or by the loop (status); the second half is the loop's. */
@@ -52,11 +53,14 @@ struct vm {
 	struct vm *next;
 	char name[TEXT_NAME_MAX + 1];
 	char uuid[37];
-	uint32_t domid;
-	struct process vmm;
+	const struct vm_platform *platform;
+	uint32_t number;	    /* of its folder, RUN/vm/NUMBER */
+	uint32_t domid;		    /* the hypervisor's; on KVM that is the same */
+	struct process server;	    /* pollux-vmm or pollux-xen */
 	int memory_fd;		    /* guest memory, never mapped here; -1: unknown. See kept.h */
-	struct json_object *config; /* as it was given; never changed */
+	struct json_object *config; /* what describes it; replaced under the lock, never changed */
 	bool standby;		    /* waits for a takeover */
+	bool foreign;		    /* made by others (xl), who see to its end and its reboot */
 	bool gone;		    /* nobody finds it any more; the loop frees it */
 	enum control_state state;
 	struct guard guard;
@@ -74,22 +78,29 @@ struct vm {
 struct vm *vm_find(struct daemon *d, const char *name);
 
 struct vm_start {
-	struct json_object *config;
+	struct json_object *config; /* NULL: */
+	const char *adopt;	    /* the name of one that runs and is not known here */
 	bool standby;
 	const struct wish *wish; /* NULL: none */
 	const int *memory_fd; /* a standby's, from kept_take(), or NULL: zeroes. Not taken over */
 	const char *regions;  /* the region file by which it is to count its writes; or NULL */
 };
-/* Workers, the name taken. Starts pollux-vmm and waits until it serves. */
+/* Workers, the name taken. Starts what serves the VM and waits until it does. */
 int vm_start(struct daemon *d, const struct vm_start *s, struct vm **ret, struct reason *why);
+/* The same for one that has lost the process that served it, where it lives on without. */
+int vm_serve_again(struct daemon *d, struct vm *vm, struct reason *why);
+/* Its configuration as it is now, before it is protected. -EPERM: it cannot be. */
+int vm_describe(struct daemon *d, struct vm *vm, struct reason *why);
 /* Writes down what a restart of polluxd needs. */
 int vm_save(struct daemon *d, const struct vm *vm);
 /* Ends both processes and forgets the VM. Its disks stay. */
 void vm_end(struct daemon *d, struct vm *vm);
 /* The same, but its memory is kept for a standby to come (kept.h). */
 void vm_end_keeping(struct daemon *d, struct vm *vm);
-/* A connection to its pollux-vmm whose calls end after 10 s. */
-int vm_connect(struct daemon *d, uint32_t domid, struct control **ret, struct reason *why);
+/* Ends both processes and forgets the VM, which goes on, if it lives on without them. */
+void vm_let_go(struct daemon *d, struct vm *vm);
+/* A connection to what serves the VM, whose calls end after 10 s. */
+int vm_connect(struct daemon *d, uint32_t number, struct control **ret, struct reason *why);
 /* Presses the power button. */
 int vm_press_power(struct daemon *d, struct vm *vm, struct reason *why);
 /* It stands still, as a standby does that nobody has let run. False, too: it does not say. */

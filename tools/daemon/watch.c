@@ -17,15 +17,18 @@
 #include "tools/daemon/paths.h"
 #include "tools/daemon/reprotect.h"
 #include "tools/daemon/vm.h"
+#include "tools/daemon/vm_platform.h"
 #include "tools/daemon/worker.h"
 
-#define RETRY_NS     NS_PER_S
-#define NAME_WAIT_NS (60 * NS_PER_S)
+#define RETRY_NS       NS_PER_S
+#define NAME_WAIT_NS   (60 * NS_PER_S)
+#define FOLLOW_NS      (20 * NS_PER_S) /* until a VM that reboots is there again */
+#define FOLLOW_POLL_NS (500 * NS_PER_MS)
 
 /* What a worker is told about a VM: its name and which one of that name. */
 struct job {
 	char name[TEXT_NAME_MAX + 1];
-	uint32_t domid;
+	uint32_t number;
 	enum control_reason reason;
 };
 
@@ -36,7 +39,7 @@ static struct vm *find_job(struct daemon *d, const struct job *job)
 	daemon_lock(d);
 	vm = vm_find(d, job->name);
 	daemon_unlock(d);
-	return vm && vm->domid == job->domid ? vm : NULL;
+	return vm && vm->number == job->number ? vm : NULL;
 }
 
 /* When it fails, the next look tries again. */
@@ -48,7 +51,7 @@ static int start_job(struct daemon *d, struct vm *vm, worker_fn *fn, enum contro
 	if (!job)
 		return -ENOMEM;
 	memcpy(job->name, vm->name, sizeof(job->name));
-	job->domid = vm->domid;
+	job->number = vm->number;
 	job->reason = reason;
 	r = worker_run(d, fn, job);
 	if (r < 0)
@@ -141,21 +144,49 @@ static void restart(struct daemon *d, struct vm *vm, bool protect_again)
 	json_object_put(wish.options);
 }
 
-static void stopped_work(struct daemon *d, void *arg)
+/* It is others who see to a domain that they have made. If that is there anew, after a reboot
+ * for one, it is protected again. One that was not protected is none of ours any more. */
+static void follow(struct daemon *d, struct vm *vm, enum control_reason reason, bool was)
 {
-	cleanup_free struct job *job = arg;
-	struct vm *vm;
-	const char *action;
+	bool comes_back =
+		was && (reason == CONTROL_DESTROY || !strcmp(action_of(vm, reason), "restart"));
+	uint64_t deadline = clock_now_ns() + (comes_back ? FOLLOW_NS : 0);
+	struct wish wish = vm->wish;
+	struct vm_start s = { .adopt = vm->name, .wish = &wish };
+	struct vm *again = NULL;
+
+	wish.options = json_copy(wish.options);
+	wish.again |= was;
+	vm_let_go(d, vm); /* the loop frees it, but only once the name is free */
+	while (!again && clock_now_ns() < deadline) {
+		nanosleep(&(struct timespec){ .tv_nsec = FOLLOW_POLL_NS }, NULL);
+		if (vm_start(d, &s, &again, NULL) < 0)
+			again = NULL;
+		if (again && again->domid == vm->domid) { /* not yet taken away */
+			vm_let_go(d, again);
+			again = NULL;
+		}
+	}
+	if (again)
+		events_add(d, again->name, "vm.restarted", "runs as domain %u", again->domid);
+	else if (was)
+		events_add(d, vm->name, "unprotected",
+			   "protection has ended with the run of the VM");
+	json_object_put(wish.options);
+}
+
+static void stopped(struct daemon *d, struct vm *vm, enum control_reason reason)
+{
+	const char *action = action_of(vm, reason);
 	bool was;
 
-	if (worker_take_name(d, job->name, clock_now_ns() + NAME_WAIT_NS) < 0)
-		return;
-	vm = find_job(d, job);
-	if (!vm)
-		goto out;
-	action = action_of(vm, job->reason);
-	events_add(d, vm->name, "vm.stopped", "%s; action: %s", word_of(job->reason), action);
+	events_add(d, vm->name, "vm.stopped", "%s; action: %s", word_of(reason),
+		   vm->foreign ? "left to who made it" : action);
 	was = leave_protection(d, vm, "the VM has stopped");
+	if (vm->foreign) {
+		follow(d, vm, reason, was);
+		return;
+	}
 	if (was && strcmp(action, "restart"))
 		events_add(d, vm->name, "unprotected",
 			   "protection has ended with the run of the VM");
@@ -163,7 +194,18 @@ static void stopped_work(struct daemon *d, void *arg)
 		restart(d, vm, was);
 	else if (strcmp(action, "preserve"))
 		vm_end(d, vm);
-out:
+}
+
+static void stopped_work(struct daemon *d, void *arg)
+{
+	cleanup_free struct job *job = arg;
+	struct vm *vm;
+
+	if (worker_take_name(d, job->name, clock_now_ns() + NAME_WAIT_NS) < 0)
+		return;
+	vm = find_job(d, job);
+	if (vm)
+		stopped(d, vm, job->reason);
 	worker_drop_name(d, job->name);
 }
 
@@ -177,34 +219,58 @@ static bool runs_elsewhere(struct daemon *d, struct vm *vm)
 	       rec.role == RECORD_STOPPED;
 }
 
-static void vmm_died_work(struct daemon *d, void *arg)
+/* What serves a VM that lives on without. False: the VM is gone, too. */
+static bool serve_again(struct daemon *d, struct vm *vm)
+{
+	struct reason why;
+
+	if (vm->standby || !vm->platform->lives_on || runs_elsewhere(d, vm))
+		return false;
+	if (vm_serve_again(d, vm, &why) < 0) {
+		events_add(d, vm->name, "vm.gone", "%s", why.text);
+		return false;
+	}
+	events_add(d, vm->name, "vm.adopted", "served again, as domain %u", vm->domid);
+	return true;
+}
+
+static void server_died(struct daemon *d, struct vm *vm)
+{
+	const struct vm_platform *p = vm->platform;
+	struct path log = path_under(d->conf.log_dir, "%s-%s.log", vm->name, p->log);
+	bool again = !vm->standby && !vm->guard.wanted && !runs_elsewhere(d, vm) &&
+		     !strcmp(action_of(vm, CONTROL_CRASH), "restart");
+	char words[160];
+
+	process_last_words(log.text, words, sizeof(words));
+	if (runs_elsewhere(d, vm))
+		events_add(d, vm->name, "vm.superseded", "ended here; it runs on %s",
+			   vm->guard.peer);
+	else
+		events_add(d, vm->name, "vm.died", "%s has ended: %s", p->program,
+			   words[0] ? words : "without a word");
+	if (serve_again(d, vm))
+		return;
+	if (vm->foreign && !runs_elsewhere(d, vm))
+		stopped(d, vm, CONTROL_DESTROY);
+	else if (again)
+		restart(d, vm, false);
+	else if (vm->standby || vm->guard.wanted || runs_elsewhere(d, vm))
+		vm_end_keeping(d, vm);
+	else
+		vm_end(d, vm);
+}
+
+static void server_died_work(struct daemon *d, void *arg)
 {
 	cleanup_free struct job *job = arg;
 	struct vm *vm;
-	char words[160];
 
 	if (worker_take_name(d, job->name, clock_now_ns() + NAME_WAIT_NS) < 0)
 		return;
 	vm = find_job(d, job);
-	if (vm && !process_alive(&vm->vmm)) {
-		struct path log = path_under(d->conf.log_dir, "%s-vmm.log", vm->name);
-		bool again = !vm->standby && !vm->guard.wanted && !runs_elsewhere(d, vm) &&
-			     !strcmp(action_of(vm, CONTROL_CRASH), "restart");
-
-		process_last_words(log.text, words, sizeof(words));
-		if (runs_elsewhere(d, vm))
-			events_add(d, vm->name, "vm.superseded", "ended here; it runs on %s",
-				   vm->guard.peer);
-		else
-			events_add(d, vm->name, "vm.died", "pollux-vmm has ended: %s",
-				   words[0] ? words : "without a word");
-		if (again)
-			restart(d, vm, false);
-		else if (vm->standby || vm->guard.wanted || runs_elsewhere(d, vm))
-			vm_end_keeping(d, vm);
-		else
-			vm_end(d, vm);
-	}
+	if (vm && !process_alive(&vm->server))
+		server_died(d, vm);
 	worker_drop_name(d, job->name);
 }
 
@@ -293,25 +359,27 @@ static int on_watch(sd_event_source *source, int fd, uint32_t revents, void *use
 	vm->state = (enum control_state)state;
 	gone = vm->gone;
 	daemon_unlock(d);
-	if (state == CONTROL_STOPPED && reason != CONTROL_DESTROY && !gone)
+	/* By pollux-vmm "destroyed" is said of what was ordered here. */
+	if (state == CONTROL_STOPPED && !gone &&
+	    (reason != CONTROL_DESTROY || vm->platform->lives_on))
 		start_job(d, vm, stopped_work, (enum control_reason)reason);
 	return 0;
 }
 
-/* Connecting may wait for a pollux-vmm that hangs: a worker does it, without the name. */
+/* Connecting may wait for a process that hangs: a worker does it, without the name. */
 static void watch_work(struct daemon *d, void *arg)
 {
 	cleanup_free struct job *job = arg;
 	struct control *c = NULL;
 	struct vm *vm;
 
-	if (!vm_connect(d, job->domid, &c, NULL) && control_simple(c, CONTROL_WATCH) < 0) {
+	if (!vm_connect(d, job->number, &c, NULL) && control_simple(c, CONTROL_WATCH) < 0) {
 		control_close(c);
 		c = NULL;
 	}
 	daemon_lock(d);
 	vm = vm_find(d, job->name);
-	if (vm && vm->domid == job->domid) {
+	if (vm && vm->number == job->number) {
 		vm->watch_wanted = false;
 		vm->watch_new = c;
 		c = NULL;
@@ -358,7 +426,7 @@ void watch_stop(struct vm *vm)
 struct look {
 	bool taken, gone, wanted, takes_over, reprotect;
 	uint64_t retry_at_ns;
-	struct process vmm, guard;
+	struct process server, guard;
 };
 
 static struct look take_look(struct daemon *d, struct vm *vm)
@@ -374,7 +442,7 @@ static struct look take_look(struct daemon *d, struct vm *vm)
 		.takes_over = takes_over(vm),
 		.reprotect = reprotect_due(vm),
 		.retry_at_ns = g->retry_at_ns,
-		.vmm = vm->vmm,
+		.server = vm->server,
 		.guard = g->process,
 	};
 	daemon_unlock(d);
@@ -391,8 +459,8 @@ static void look_at(struct daemon *d, struct vm *vm)
 	guard_poll(d, vm, l.wanted);
 	if (l.taken)
 		return; /* somebody works on it: what is dead now may be so on purpose */
-	if (!process_alive(&l.vmm))
-		start_job(d, vm, vmm_died_work, CONTROL_CRASH);
+	if (!process_alive(&l.server))
+		start_job(d, vm, server_died_work, CONTROL_CRASH);
 	else if (l.wanted && clock_now_ns() >= l.retry_at_ns && !process_alive(&l.guard))
 		start_job(d, vm, guard_died_work, CONTROL_CRASH);
 	else if (l.takes_over)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The loop's eyes. Ten times in three seconds, and whenever it is woken, it looks at each VM:
- * is pollux-vmm alive, is its state watched, is pollux-ha alive, what does it say? Nothing
+ * is what serves it alive, is its state watched, is pollux-ha alive, what does it say? Nothing
  * here waits; what must be done about it is given to a worker.
  */
 #ifndef POLLUX_DAEMON_WATCH_H
