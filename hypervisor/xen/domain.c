@@ -89,11 +89,13 @@ static bool is_own(struct xen_domain *d)
 	char path[64];
 	unsigned int len;
 	void *value;
+	bool is;
 
 	snprintf(path, sizeof(path), "/libxl/%u/pollux", d->domid);
 	value = xs_read(d->xs, XBT_NULL, path, &len);
+	is = value != NULL;
 	free(value);
-	return value;
+	return is;
 }
 
 int xen_domain_adopt(struct xen_domain *d, const char *which, struct reason *why)

@@ -122,11 +122,11 @@ static int nics(const libxl_domain_config *c, struct reason *why)
 					  "its network card %d is served by another domain than "
 					  "dom0, where output cannot be held",
 					  i);
-		if (nic->ifname && nic->ifname[0] && strncmp(nic->ifname, "vif", 3))
-			return reason_set(
-				why, EPERM,
-				"its network card %d is called %.30s here; remove vifname", i,
-				nic->ifname);
+		/* It would be called so on the other host, too. */
+		if (nic->ifname && nic->ifname[0])
+			return reason_set(why, EPERM,
+					  "its network card %d is called %.30s; remove vifname", i,
+					  nic->ifname);
 	}
 	return 0;
 }

@@ -83,9 +83,10 @@ static bool has_mark(struct xen_standby *s)
 {
 	unsigned int len;
 	void *value = xs_read(s->d->xs, XBT_NULL, s->mark, &len);
+	bool is = value != NULL;
 
 	free(value);
-	return value;
+	return is;
 }
 
 static void clear_mark(struct xen_standby *s)

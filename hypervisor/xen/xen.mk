@@ -14,3 +14,16 @@ $(O)/bin/pollux-xen: $(O)/obj/hypervisor/xen/main.o \
 all: $(O)/bin/pollux-xen
 
 OBJECTS_test_xen_state := hypervisor/xen/state base/cursor base/err
+OBJECTS_test_xen_description := hypervisor/xen/description base/cursor base/err
+LIBS_test_xen_description := $(shell $(PKG_CONFIG) --libs json-c 2>/dev/null)
+OBJECTS_test_xen_stream := hypervisor/xen/stream hypervisor/xen/state $(OBJECTS_test_xen_description)
+LIBS_test_xen_stream := $(LIBS_test_xen_description)
+OBJECTS_test_xen_refuse := hypervisor/xen/refuse hypervisor/xen/features base/cursor base/err
+LIBS_test_xen_refuse := $(shell $(PKG_CONFIG) --libs xenlight 2>/dev/null)
+
+# A checkpoint by hand, for the lab.
+$(O)/bin/xen-move: $(O)/obj/tests/lab/xen_move.o \
+		$(foreach d,hypervisor/xen hypervisor/control base,$(call archive,$(d)))
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(shell $(PKG_CONFIG) --libs xencontrol xenforeignmemory xenstore \
+		json-c) -o $@
