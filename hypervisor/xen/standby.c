@@ -258,6 +258,16 @@ int xen_standby_load(struct xen_standby *s, const void *state, size_t len, struc
 	return err;
 }
 
+/* The guest said at its boot, on another host, that it can suspend, and does not say it again. */
+static void repeat_offer(struct xen_domain *d)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/local/domain/%u/control/feature-suspend", d->domid);
+	if (!xs_write(d->xs, XBT_NULL, path, "1", 1))
+		log_warning("event=unmarked path=%s reason=\"%s\"", path, strerror(errno));
+}
+
 /* A companion that comes after this one is to know that no xl looks after the domain. */
 static void become_own(struct xen_standby *s)
 {
@@ -267,6 +277,7 @@ static void become_own(struct xen_standby *s)
 	snprintf(path, sizeof(path), "/libxl/%u/pollux", d->domid);
 	if (!xs_write(d->xs, XBT_NULL, path, "1", 1))
 		log_warning("event=unmarked path=%s reason=\"%s\"", path, strerror(errno));
+	repeat_offer(d);
 	clear_mark(s);
 	pthread_mutex_lock(&d->lock);
 	d->own = true;
