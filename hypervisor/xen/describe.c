@@ -52,7 +52,8 @@ static int add_page(struct xen_description *d, uint32_t *room, uint64_t gfn)
 	return 0;
 }
 
-/* The lock held. What libxc's save would send: the grants and the shared page, too. */
+/* The lock held. As libxc's save finds them: pages that are Xen's own, such as the shared one, are
+ * not among them. */
 static int find_ranges(struct xen_domain *dom, struct xen_description *d)
 {
 	xen_pfn_t batch[BATCH], nr_gfns;

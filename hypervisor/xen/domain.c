@@ -5,6 +5,7 @@
 #include <sys/eventfd.h>
 #include <xenstore.h>
 
+#include "base/log.h"
 #include "hypervisor/xen/describe.h"
 #include "hypervisor/xen/journal.h"
 
@@ -83,7 +84,11 @@ int xen_domain_find(struct xen_domain *d, const uint8_t uuid[16], uint32_t *ret_
 	return err;
 }
 
-/* `own` is what a companion before this one wrote down at the takeover. */
+static void own_path(const struct xen_domain *d, char *ret, size_t size)
+{
+	snprintf(ret, size, "/libxl/%u/pollux", d->domid);
+}
+
 static bool is_own(struct xen_domain *d)
 {
 	char path[64];
@@ -91,11 +96,24 @@ static bool is_own(struct xen_domain *d)
 	void *value;
 	bool is;
 
-	snprintf(path, sizeof(path), "/libxl/%u/pollux", d->domid);
+	own_path(d, path, sizeof(path));
 	value = xs_read(d->xs, XBT_NULL, path, &len);
 	is = value != NULL;
 	free(value);
 	return is;
+}
+
+void xen_domain_set_own(struct xen_domain *d)
+{
+	char path[64];
+
+	own_path(d, path, sizeof(path));
+	if (!xs_write(d->xs, XBT_NULL, path, "1", 1))
+		log_warning("event=unmarked path=%s reason=\"%s\"", path, strerror(errno));
+	pthread_mutex_lock(&d->lock);
+	d->own = true;
+	d->state = CONTROL_RUNNING;
+	pthread_mutex_unlock(&d->lock);
 }
 
 int xen_domain_adopt(struct xen_domain *d, const char *which, struct reason *why)

@@ -44,6 +44,8 @@ void xen_domain_close(struct xen_domain *d);
 
 /* A name or a number. -ESRCH: there is none. -EPERM: it cannot be protected. */
 int xen_domain_adopt(struct xen_domain *d, const char *which, struct reason *why);
+/* No xl looks after it; written down, so that a companion after this one knows, too. */
+void xen_domain_set_own(struct xen_domain *d);
 /* By its uuid. -ESRCH: there is none. */
 int xen_domain_find(struct xen_domain *d, const uint8_t uuid[16], uint32_t *ret_domid);
 

@@ -4,6 +4,7 @@
  *
  *	pollux-xen --adopt NAME|DOMID --run-dir DIR
  *	pollux-xen --standby --config FILE --run-dir DIR
+ *	pollux-xen --create --config FILE --run-dir DIR
  *
  * Serves <run-dir>/control (hypervisor/control/control.h) until its domain ends or it is told
  * to. The main thread waits for xenstore to say that a domain has ended. libxl has
@@ -20,6 +21,7 @@
 
 #include "base/fault.h"
 #include "base/log.h"
+#include "hypervisor/xen/create.h"
 #include "hypervisor/xen/domain.h"
 #include "hypervisor/xen/ops.h"
 #include "hypervisor/xen/standby.h"
@@ -29,7 +31,7 @@
 
 struct arguments {
 	const char *run_dir, *adopt, *config;
-	bool standby;
+	bool standby, create;
 };
 
 static int quit_fd = -1; /* an eventfd, for the handler */
@@ -60,7 +62,7 @@ static int take_signals(void)
 static int usage(void)
 {
 	fputs("usage: pollux-xen --adopt NAME|DOMID --run-dir DIR\n"
-	      "       pollux-xen --standby --config FILE --run-dir DIR\n",
+	      "       pollux-xen --standby|--create --config FILE --run-dir DIR\n",
 	      stderr);
 	return -EINVAL;
 }
@@ -70,6 +72,7 @@ static int parse_arguments(int argc, char **argv, struct arguments *ret)
 	static const struct option options[] = {
 		{ "adopt", required_argument, NULL, 'a' },
 		{ "standby", no_argument, NULL, 's' },
+		{ "create", no_argument, NULL, 'n' },
 		{ "config", required_argument, NULL, 'c' },
 		{ "run-dir", required_argument, NULL, 'r' },
 		{ 0 },
@@ -84,6 +87,9 @@ static int parse_arguments(int argc, char **argv, struct arguments *ret)
 		case 's':
 			ret->standby = true;
 			break;
+		case 'n':
+			ret->create = true;
+			break;
 		case 'c':
 			ret->config = optarg;
 			break;
@@ -94,8 +100,8 @@ static int parse_arguments(int argc, char **argv, struct arguments *ret)
 			return usage();
 		}
 	}
-	if (optind < argc || !ret->run_dir || !!ret->adopt == ret->standby ||
-	    !!ret->config != ret->standby)
+	if (optind < argc || !ret->run_dir || !!ret->adopt + ret->standby + ret->create != 1 ||
+	    !ret->config != !!ret->adopt)
 		return usage();
 	return 0;
 }
@@ -203,6 +209,8 @@ static int open_domain(const struct arguments *args, struct xen_ops *o, struct r
 		return reason_set(why, errno, "xenstore cannot be watched: %s", strerror(errno));
 	if (args->standby)
 		return xen_standby_open(o->domain, args->config, &o->standby, why);
+	if (args->create)
+		return xen_create(o->domain, args->config, why);
 	return xen_domain_adopt(o->domain, args->adopt, why);
 }
 
@@ -231,6 +239,9 @@ static int run(const struct arguments *args, struct reason *why)
 {
 	struct xen_domain domain = { 0 };
 	struct xen_ops ops = { .domain = &domain };
+	const char *event = args->standby  ? "vm_standby"
+			    : args->create ? "vm_started"
+					   : "vm_adopted";
 	char tag[XEN_NAME_MAX + 32];
 	int err = open_domain(args, &ops, why);
 
@@ -238,7 +249,7 @@ static int run(const struct arguments *args, struct reason *why)
 		goto out;
 	snprintf(tag, sizeof(tag), "vm=%s domid=%u", domain.about.name, domain.domid);
 	log_tag(tag);
-	log_notice("event=%s memory_mib=%llu vcpus=%u", args->standby ? "vm_standby" : "vm_adopted",
+	log_notice("event=%s memory_mib=%llu vcpus=%u", event,
 		   (unsigned long long)domain.about.memory_mib, domain.about.nr_vcpus);
 	err = serve(args, &ops, why);
 	finish(&domain, ops.standby);

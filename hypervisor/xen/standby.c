@@ -258,33 +258,6 @@ int xen_standby_load(struct xen_standby *s, const void *state, size_t len, struc
 	return err;
 }
 
-/* The guest said at its boot, on another host, that it can suspend, and does not say it again. */
-static void repeat_offer(struct xen_domain *d)
-{
-	char path[64];
-
-	snprintf(path, sizeof(path), "/local/domain/%u/control/feature-suspend", d->domid);
-	if (!xs_write(d->xs, XBT_NULL, path, "1", 1))
-		log_warning("event=unmarked path=%s reason=\"%s\"", path, strerror(errno));
-}
-
-/* A companion that comes after this one is to know that no xl looks after the domain. */
-static void become_own(struct xen_standby *s)
-{
-	struct xen_domain *d = s->d;
-	char path[64];
-
-	snprintf(path, sizeof(path), "/libxl/%u/pollux", d->domid);
-	if (!xs_write(d->xs, XBT_NULL, path, "1", 1))
-		log_warning("event=unmarked path=%s reason=\"%s\"", path, strerror(errno));
-	repeat_offer(d);
-	clear_mark(s);
-	pthread_mutex_lock(&d->lock);
-	d->own = true;
-	d->state = CONTROL_RUNNING;
-	pthread_mutex_unlock(&d->lock);
-}
-
 int xen_standby_run(struct xen_standby *s, struct reason *why)
 {
 	int err = 0;
@@ -295,7 +268,8 @@ int xen_standby_run(struct xen_standby *s, struct reason *why)
 				 s->phase == WAITING ? "no state yet" : "ended");
 	} else {
 		xen_journal_clear();
-		become_own(s);
+		xen_domain_set_own(s->d);
+		clear_mark(s);
 		if (libxl_domain_unpause(s->d->ctx, s->d->domid, NULL))
 			err = xen_domain_failed(why, "the domain cannot be let run");
 		else
