@@ -248,10 +248,16 @@ static void await_late(struct suspend *s)
 		suspend_resume(s);
 }
 
-void suspend_close(struct suspend *s)
+static void free_extended(struct suspend *s)
 {
 	DECLARE_HYPERCALL_BUFFER_SHADOW(void, extended, &s->extended_buffer);
 
+	if (s->extended)
+		xc_hypercall_buffer_free_pages(s->xch, extended, EXTENDED_PAGES);
+}
+
+void suspend_close(struct suspend *s)
+{
 	if (!s)
 		return;
 	if (s->port >= 0) {
@@ -259,8 +265,7 @@ void suspend_close(struct suspend *s)
 		xc_domain_subscribe_for_suspend(s->xch, s->domid, 0);
 		xenevtchn_unbind(s->evtchn, (evtchn_port_t)s->port);
 	}
-	if (s->extended)
-		xc_hypercall_buffer_free_pages(s->xch, extended, EXTENDED_PAGES);
+	free_extended(s);
 	if (s->evtchn)
 		xenevtchn_close(s->evtchn);
 	if (s->xs)

@@ -11,7 +11,8 @@ struct leaf {
 };
 
 /* The words of CPUID that are features (AMD64 APM vol. 3 app. E, Intel SDM vol. 2 CPUID). The
- * bits left out follow the guest's own settings: OSXSAVE and OSPKE. */
+ * bits left out follow the guest's own settings, OSXSAVE and OSPKE, or repeat, on AMD, those
+ * of leaf 1. */
 static const struct word {
 	uint32_t leaf, subleaf;
 	unsigned int reg;
@@ -26,7 +27,7 @@ static const struct word {
 	{ 0x0000000d, 0, 0, 0 },
 	{ 0x0000000d, 1, 0, 0 },
 	{ 0x80000001, NO_SUBLEAF, 2, 0 },
-	{ 0x80000001, NO_SUBLEAF, 3, 0 },
+	{ 0x80000001, NO_SUBLEAF, 3, 0x0183f3ff },
 	{ 0x80000007, NO_SUBLEAF, 3, 0 },
 	{ 0x80000008, NO_SUBLEAF, 1, 0 },
 	{ 0x80000021, NO_SUBLEAF, 0, 0 },

@@ -258,6 +258,16 @@ int xen_standby_load(struct xen_standby *s, const void *state, size_t len, struc
 	return err;
 }
 
+/* The guest said at its boot, on another host, that it can suspend, and does not say it again. */
+static void repeat_offer(struct xen_domain *d)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/local/domain/%u/control/feature-suspend", d->domid);
+	if (!xs_write(d->xs, XBT_NULL, path, "1", 1))
+		log_warning("event=unmarked path=%s reason=\"%s\"", path, strerror(errno));
+}
+
 int xen_standby_run(struct xen_standby *s, struct reason *why)
 {
 	int err = 0;
@@ -268,6 +278,7 @@ int xen_standby_run(struct xen_standby *s, struct reason *why)
 				 s->phase == WAITING ? "no state yet" : "ended");
 	} else {
 		xen_journal_clear();
+		repeat_offer(s->d);
 		xen_domain_set_own(s->d);
 		clear_mark(s);
 		if (libxl_domain_unpause(s->d->ctx, s->d->domid, NULL))

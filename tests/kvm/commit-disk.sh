@@ -14,7 +14,7 @@ cd "$(dirname "$0")/../.." || exit 1
 DISK_MIB=${DISK_MIB:-32}
 # Those of a file that is made anew are passed before anything is acknowledged.
 MAKING=${MAKING:-log.create log.allocate log.header log.rename}
-POINTS=${POINTS:-log.write:100 log.seal:20 log.sync:20 harden.tell:20 log.applied:20 disk.apply:2000
+POINTS=${POINTS:-log.write:100 log.seal:20 log.sync:20 harden.tell:20 log.applied:4 disk.apply:2000
 	log.flushed log.tail log.tail_sync commit.begin:9 commit.state:9}
 RECOVERY=${RECOVERY:-recover.begin recover.apply recover.apply:50 recover.flush recover.mark
 	marker.write marker.rename}

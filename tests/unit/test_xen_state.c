@@ -54,7 +54,7 @@ static void test_round_trip(void **state)
 /* The pause has no room for a copy: the context is written where it belongs. */
 static void test_context_in_place(void **state)
 {
-	uint8_t bytes[256];
+	uint8_t bytes[256] = { 0 };
 	struct xen_state in = sample(bytes + xen_state_context_offset(2), 7), out;
 	struct reason why;
 

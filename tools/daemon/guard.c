@@ -90,19 +90,28 @@ static int save(struct daemon *d, const struct vm *vm)
 	return json_write_file(path_ha(&d->conf, vm->name, "run").text, o, 0600);
 }
 
+void guard_last_words(struct daemon *d, const struct vm *vm, char *ret, size_t room)
+{
+	struct path log = path_under(d->conf.log_dir, "%s-ha.log", vm->name);
+	char words[180];
+
+	process_last_words(log.text, words, sizeof(words));
+	snprintf(ret, room, "%s: %s", vm->platform->engine,
+		 words[0] ? words : "ended at once, without a word");
+}
+
 static int await_answer(struct daemon *d, struct vm *vm, struct reason *why)
 {
 	struct path sock = path_ha(&d->conf, vm->name, "sock");
 	struct path log = path_under(d->conf.log_dir, "%s-ha.log", vm->name);
 	uint64_t deadline = clock_now_ns() + START_NS;
 	struct ipc *c;
-	char words[180];
+	char words[220];
 
 	while (ipc_connect(sock.text, deadline, &c) < 0) {
 		if (!process_alive(&vm->guard.process)) {
-			process_last_words(log.text, words, sizeof(words));
-			return reason_set(why, ECHILD, "pollux-ha: %s",
-					  words[0] ? words : "ended at once, without a word");
+			guard_last_words(d, vm, words, sizeof(words));
+			return reason_set(why, ECHILD, "%s", words);
 		}
 		if (clock_now_ns() > deadline)
 			return reason_set(why, ETIMEDOUT,

@@ -40,6 +40,9 @@ void guard_end(struct daemon *d, struct vm *vm);
 int guard_call(struct daemon *d, const char *vm, struct json_object *request, uint64_t timeout_ns,
 	       struct json_object **ret_reply, struct reason *why);
 
+/* What its engine said last, as a reason. */
+void guard_last_words(struct daemon *d, const struct vm *vm, char *ret, size_t room);
+
 /* Before the loop runs: finds the process that serves this VM. */
 void guard_adopt(struct daemon *d, struct vm *vm);
 /* In a worker: it has died. */

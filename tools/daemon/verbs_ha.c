@@ -82,11 +82,13 @@ static bool may_protect(struct daemon *d, struct vm *vm, struct verb_reply *repl
 	return !reply->code;
 }
 
-/* Whether the backup still refuses: what is only busy at first gets a second chance. */
+/* Whether the backup still refuses: what is only busy at first gets a second chance. Or the
+ * engine has ended, with a reason that it found here. */
 static bool is_refused(struct daemon *d, struct vm *vm, char *ret, size_t room)
 {
 	uint64_t deadline = clock_now_ns() + OUTCOME_NS;
 	bool begun = false;
+	char text[220];
 
 	do {
 		nanosleep(&(struct timespec){ .tv_nsec = OUTCOME_POLL_NS }, NULL);
@@ -94,10 +96,15 @@ static bool is_refused(struct daemon *d, struct vm *vm, char *ret, size_t room)
 		begun = vm->guard.status && !vm->guard.refusal[0] &&
 			strcmp(json_text(vm->guard.status, "state", "starting"), "starting") &&
 			strcmp(json_text(vm->guard.status, "state", ""), "solo");
-		snprintf(ret, room, "%s", vm->guard.refusal);
+		snprintf(text, sizeof(text), "%s", vm->guard.refusal);
 		daemon_unlock(d);
+		if (!process_alive(&vm->guard.process)) {
+			guard_last_words(d, vm, ret, room);
+			return true;
+		}
 	} while (!begun && clock_now_ns() < deadline);
-	return !begun && ret[0];
+	snprintf(ret, room, "%s cannot be the backup: %s", vm->guard.peer, text);
+	return !begun && text[0];
 }
 
 static void give_up(struct daemon *d, struct vm *vm)
@@ -132,7 +139,7 @@ static void protect(struct daemon *d, struct vm *vm, struct json_object *request
 	const struct conf_peer *peer = find_host(d, request, reply);
 	struct conf_protection protection;
 	struct guard_start s = { .primary = true, .protection = &protection, .listen_fd = -1 };
-	char refusal[220];
+	char refusal[320];
 	struct reason why;
 	int r;
 
@@ -163,7 +170,7 @@ static void protect(struct daemon *d, struct vm *vm, struct json_object *request
 	if (!is_refused(d, vm, refusal, sizeof(refusal)))
 		return;
 	give_up(d, vm);
-	verb_refuse(reply, "refused", "%s cannot be the backup: %s", peer->name, refusal);
+	verb_refuse(reply, "refused", "%s", refusal);
 	events_add(d, vm->name, "protect.refused", "%s", refusal);
 }
 

@@ -9,8 +9,7 @@ LAB_PROGRAMS ?= $(foreach p,pollux-vmm=hypervisor/vmm pollux-ha=ha polluxd=tools
 	$(O)/bin/$(firstword $(subst =, ,$(p)))))
 
 # The same of a node that runs Xen, beside those.
-LAB_XEN_PROGRAMS ?= $(foreach p,pollux-xen=hypervisor/xen,$(if $(wildcard \
-	$(lastword $(subst =, ,$(p)))/main.c),$(O)/bin/$(firstword $(subst =, ,$(p)))))
+LAB_XEN_PROGRAMS ?= $(O)/bin/pollux-xen $(O)/bin/pollux-ha-xen
 
 .PHONY: lab-xen
 
