@@ -54,7 +54,10 @@ static void checkpoint(struct engine *e, const struct epoch_actions *a)
 		boundary_ns = clock_now_ns();
 	}
 	if (r && r != -E2BIG) {
-		fail(e, "the checkpoint failed", r);
+		fail(e,
+		     r == -ESTALE ? "somebody else let the guest run within a checkpoint"
+				  : "the checkpoint failed",
+		     r);
 		return;
 	}
 	ev.dirty = steps.nr_dirty;

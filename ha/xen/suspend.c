@@ -21,7 +21,7 @@ struct suspend {
 	struct xs_handle *xs;
 	xenevtchn_handle *evtchn;
 	int port; /* our end; -1: none */
-	char control[48];
+	char control[48], mark[72];
 	uint64_t asked_ns; /* 0: it was not */
 	xc_hypercall_buffer_t extended_buffer;
 	void *extended; /* its memory */
@@ -146,7 +146,7 @@ static int tell_cancelled(struct suspend *s)
 int suspend_resume(struct suspend *s)
 {
 	struct xen_domctl call = { .cmd = XEN_DOMCTL_resumedomain, .domain = (domid_t)s->domid };
-	int r = tell_cancelled(s);
+	int r = is_suspended(s) ? tell_cancelled(s) : -ESTALE;
 
 	if (!r && xc_domctl(s->xch, &call))
 		r = -errno;
@@ -170,6 +170,18 @@ static bool offers_suspend(struct suspend *s)
 	offers = word && !strcmp(word, "1");
 	free(word);
 	return offers;
+}
+
+/* Port 0 is none. The guest's driver does not look there; older ones, that did, wrote it. */
+static int keep_others_out(struct suspend *s)
+{
+	return xs_write(s->xs, XBT_NULL, s->mark, "0", 1) ? 0 : -EIO;
+}
+
+static void let_others_in(struct suspend *s)
+{
+	if (s->xs)
+		xs_rm(s->xs, XBT_NULL, s->mark);
 }
 
 /* The guest's end stays behind when this process ends: Xen offers no way to close it. */
@@ -210,7 +222,9 @@ static int open_all(struct suspend *s, struct reason *why)
 	s->extended = extended;
 	if (!s->extended)
 		return -ENOMEM;
-	r = subscribe(s);
+	r = keep_others_out(s);
+	if (!r)
+		r = subscribe(s);
 	return r ? reason_set(why, -r, "domain %u: its suspend cannot be subscribed to: %s",
 			      s->domid, strerror(-r))
 		 : 0;
@@ -227,6 +241,7 @@ int suspend_open(xc_interface *xch, uint32_t domid, struct suspend **ret, struct
 	s->domid = domid;
 	s->port = -1;
 	path_of(s, "shutdown", s->control, sizeof(s->control));
+	snprintf(s->mark, sizeof(s->mark), "/local/domain/%u/device/suspend/event-channel", domid);
 	r = open_all(s, why);
 	if (r)
 		suspend_close(s);
@@ -265,6 +280,7 @@ void suspend_close(struct suspend *s)
 		xc_domain_subscribe_for_suspend(s->xch, s->domid, 0);
 		xenevtchn_unbind(s->evtchn, (evtchn_port_t)s->port);
 	}
+	let_others_in(s);
 	free_extended(s);
 	if (s->evtchn)
 		xenevtchn_close(s->evtchn);

@@ -4,8 +4,11 @@
  * for a migration, since its PV drivers must expect to find other backends.
  *
  * It is told by xenstore (control/shutdown) and Xen tells that it stands still by an event
- * channel that we alone have subscribed to; so no xenstored, and no polling, is in the way. Who
- * else suspends the domain meanwhile (`xl save`) is not told, and finds that it runs on.
+ * channel that we alone have subscribed to; so no xenstored, and no polling, is in the way.
+ *
+ * Nobody else may follow the guest's writes or suspend it meanwhile, as `xl save` and `xl migrate`
+ * do: libxc gives up, before it begins, when device/suspend/event-channel names a port that
+ * it cannot bind. It lets the guest run then, even in a checkpoint, which is noticed.
  *
  * Resumed it learns that its suspend was cancelled, which costs it less than a new start. Xen
  * forgets the extended state (AVX) of the processor that is told so; it is put back here.
@@ -34,7 +37,8 @@ int suspend_ask(struct suspend *s);
 /* 0: it is suspended, asked or not; -EINPROGRESS: it runs, still; -ETIMEDOUT: it was asked and
  * did not, and need not any more. */
 int suspend_look(struct suspend *s);
-/* Of a domain that is suspended. */
+/* Of a domain that is suspended. -ESTALE: it is so no more, somebody else has let it run: what was
+ * read of it since suspend_look() is void. */
 int suspend_resume(struct suspend *s);
 
 #endif

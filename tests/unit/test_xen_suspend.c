@@ -23,7 +23,7 @@
 #define OUR_PORT   4
 
 static struct world {
-	bool offers, suspended, no_extended;
+	bool offers, suspended, no_extended, marked;
 	bool slow_late; /* it has read the word, and suspends while somebody waits for it */
 	char control[16];
 	uint64_t now_ns, mask, extended[72];
@@ -227,8 +227,21 @@ bool xs_write(struct xs_handle *xs, xs_transaction_t t, const char *path, const 
 {
 	(void)xs;
 	(void)t;
+	if (!strcmp(path, "/local/domain/7/device/suspend/event-channel")) {
+		assert_memory_equal(data, "0", len);
+		return world.marked = true;
+	}
 	assert_string_equal(path, "/local/domain/7/control/shutdown");
 	snprintf(world.control, sizeof(world.control), "%.*s", (int)len, (const char *)data);
+	return true;
+}
+
+bool xs_rm(struct xs_handle *xs, xs_transaction_t t, const char *path)
+{
+	(void)xs;
+	(void)t;
+	assert_string_equal(path, "/local/domain/7/device/suspend/event-channel");
+	world.marked = false;
 	return true;
 }
 
@@ -290,6 +303,7 @@ static struct suspend *begin(void)
 		world.extended[i] = i * 0x0101010101010101u;
 	assert_int_equal(suspend_open(NULL, DOMID, &s, &why), 0);
 	assert_int_equal(world.subscribed, GUEST_PORT);
+	assert_true(world.marked);
 	return s;
 }
 
@@ -297,6 +311,7 @@ static void end(struct suspend *s)
 {
 	suspend_close(s);
 	assert_int_equal(world.subscribed, 0);
+	assert_false(world.marked);
 }
 
 /* --- tests -------------------------------------------------------------------------- */
@@ -383,6 +398,22 @@ static void test_guest_that_is_late(void **state)
 	assert_int_equal(world.resumed, 1);
 }
 
+/* An `xl save` that gives up lets the guest run, whoever suspended it. */
+static void test_resumed_by_others(void **state)
+{
+	struct suspend *s = begin();
+
+	(void)state;
+	assert_int_equal(suspend_ask(s), 0);
+	guest_reads();
+	guest_suspends();
+	assert_int_equal(suspend_look(s), 0);
+	world.suspended = false;
+	assert_int_equal(suspend_resume(s), -ESTALE);
+	assert_int_equal(world.resumed, 0);
+	end(s);
+}
+
 static void test_close_while_asked(void **state)
 {
 	struct suspend *s = begin();
@@ -424,6 +455,7 @@ int main(void)
 		cmocka_unit_test(test_guest_that_cannot),
 		cmocka_unit_test(test_guest_that_does_not),
 		cmocka_unit_test(test_guest_that_is_late),
+		cmocka_unit_test(test_resumed_by_others),
 		cmocka_unit_test(test_close_while_asked),
 		cmocka_unit_test(test_close_while_still),
 	};
