@@ -135,6 +135,15 @@ static void copy_dirty(struct capture *c, struct stage_slot *slot)
 	slot->nr_pages = n;
 }
 
+static uint64_t hash_memory(struct capture *c, const struct stage_slot *slot)
+{
+	struct platform_copied copied = { .gfn = slot->gfn,
+					  .pages = slot->pages,
+					  .nr_pages = slot->nr_pages };
+
+	return platform_hash(c->platform, &copied);
+}
+
 /* The domain stands still. */
 static int capture_stopped(struct capture *c, struct stage *stage, struct stage_slot *slot,
 			   struct capture_steps *steps)
@@ -147,6 +156,8 @@ static int capture_stopped(struct capture *c, struct stage *stage, struct stage_
 		return r;
 	if (c->carrying)
 		bitmap_or(c->dirty, c->carry, p->nr_gfns);
+	if (c->oracle && p->ops->mark_shared && (r = p->ops->mark_shared(p, c->dirty)))
+		goto err_carry;
 	steps->nr_dirty = bitmap_count(c->dirty, p->nr_gfns);
 	t1 = clock_now_ns();
 	steps->dirty = t1 - t0;
@@ -168,7 +179,7 @@ static int capture_stopped(struct capture *c, struct stage *stage, struct stage_
 	copy_dirty(c, slot);
 	slot->hashed = c->oracle;
 	if (c->oracle)
-		slot->memory_hash = platform_hash(p);
+		slot->memory_hash = hash_memory(c, slot);
 	steps->copy = clock_now_ns() - t2;
 	if (c->carrying) {
 		memset(c->carry, 0, bitmap_bytes(p->nr_gfns));
@@ -199,6 +210,8 @@ int capture_epoch(struct capture *c, uint64_t epoch, struct stage *stage, struct
 		resumed = platform_resume(p);
 	steps.resume = clock_now_ns() - before;
 	steps.pause = clock_now_ns() - start;
+	if (r || !c->stay)
+		platform_resumed(p);
 	*ret = steps;
 	return r ? r : resumed;
 }

@@ -69,7 +69,7 @@ static void failed(struct commit *c, int err, const struct reason *why)
 
 static bool oracle_disagrees(struct commit *c, const struct pending_epoch *e)
 {
-	return e->hashed && platform_hash(c->config.platform) != e->memory_hash;
+	return e->hashed && platform_hash(c->config.platform, NULL) != e->memory_hash;
 }
 
 static int commit_one(struct commit *c, struct pending_epoch *e, struct reason *why)

@@ -119,6 +119,12 @@ int platform_resume(struct platform *p)
 	return p->ops->resume(p);
 }
 
+void platform_resumed(struct platform *p)
+{
+	if (p->ops->resumed)
+		p->ops->resumed(p);
+}
+
 int platform_apply(struct platform *p, const struct page_record *r)
 {
 	/* The standby's own memory, which nobody else writes. */
@@ -142,10 +148,10 @@ int platform_keep_state(struct platform *p, const void *state, uint32_t len)
 	return 0;
 }
 
-uint64_t platform_hash(struct platform *p)
+uint64_t platform_hash(struct platform *p, const struct platform_copied *copied)
 {
 	XXH3_state_t *state = XXH3_createState();
-	uint64_t hash;
+	uint64_t hash, n = 0;
 
 	if (!state)
 		return 0;
@@ -153,6 +159,8 @@ uint64_t platform_hash(struct platform *p)
 	for (uint64_t gfn = 0; gfn < p->nr_gfns; gfn++) {
 		const void *page = p->ops->page(p, gfn);
 
+		if (copied && n < copied->nr_pages && copied->gfn[n] == gfn)
+			page = copied->pages + n++ * PLATFORM_PAGE_BYTES;
 		if (page)
 			XXH3_64bits_update(state, page, PLATFORM_PAGE_BYTES);
 	}

@@ -62,6 +62,8 @@ struct platform_ops {
 	 * when it does not, and it runs on. */
 	int (*stop)(struct platform *p);
 	int (*resume)(struct platform *p);
+	/* What is to be done after a resume and takes its time; NULL: nothing. */
+	void (*resumed)(struct platform *p);
 	/* A process that died may have left the domain stopped: it runs on. How often it was. */
 	unsigned int (*revive)(struct platform *p);
 	/* A page of the domain; NULL where the gfn has no memory. */
@@ -70,6 +72,9 @@ struct platform_ops {
 	 * length, and needs at most so much room. */
 	int (*state_room)(struct platform *p, uint32_t *ret);
 	int (*state)(struct platform *p, void *ret, uint32_t room);
+	/* Marks the pages that others than the guest write without a trace in log-dirty, and that
+	 * no restored guest looks at: the oracle must not, either. NULL: none. */
+	int (*mark_shared)(struct platform *p, uint64_t *bitmap);
 
 	/* Loads the state set aside last. The domain is ready and still paused. */
 	int (*standby_load)(struct platform *p, struct reason *why);
@@ -83,11 +88,12 @@ struct platform {
 	uint64_t nr_gfns;      /* gfns are below it; some have no memory */
 	uint64_t memory_bytes; /* what there is */
 	struct mapping *memory;
-	unsigned int pauses; /* by platform_pause() */
-	bool stopping;	     /* from platform_ask_stop() to platform_resume(), or -ETIMEDOUT */
-	uint64_t asked_ns;   /* since when; 0: not so */
-	int stop_fd;	     /* readable: stop() has news; -1 where nothing is to be asked */
-	uint8_t *state;	     /* set aside by platform_keep_state() */
+	unsigned int pauses;   /* by platform_pause() */
+	bool stopping;	       /* from platform_ask_stop() to platform_resume(), or -ETIMEDOUT */
+	uint64_t asked_ns;     /* since when; 0: not so */
+	int stop_fd;	       /* readable: stop() has news; -1 where nothing is to be asked */
+	struct reason trouble; /* of a call that failed, when there is more to say than errno */
+	uint8_t *state;	       /* set aside by platform_keep_state() */
 	uint32_t state_len, state_room;
 	void *priv;
 };
@@ -110,14 +116,22 @@ void platform_unpause(struct platform *p);
 int platform_ask_stop(struct platform *p);
 /* As ops->stop(). */
 int platform_stop(struct platform *p);
+/* The domain runs; platform_resumed() is to follow, when time does not press. */
 int platform_resume(struct platform *p);
+void platform_resumed(struct platform *p);
 
 /* The standby: one page record, or the state that ends an epoch. The epoch's records come
  * in order; nothing is visible of it to the guest before standby_run(). */
 int platform_apply(struct platform *p, const struct page_record *r);
 int platform_keep_state(struct platform *p, const void *state, uint32_t len);
 
-/* XXH3-64 of all memory in the order of gfns: the memory oracle. The domain stands still. */
-uint64_t platform_hash(struct platform *p);
+/* XXH3-64 of all memory in the order of gfns: the memory oracle. The domain stands still. What
+ * was copied of it counts as it was copied; NULL: nothing was. */
+struct platform_copied {
+	const uint64_t *gfn; /* rising */
+	const uint8_t *pages;
+	uint64_t nr_pages;
+};
+uint64_t platform_hash(struct platform *p, const struct platform_copied *copied);
 
 #endif

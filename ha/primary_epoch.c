@@ -20,9 +20,12 @@
 
 static void fail(struct engine *e, const char *what, int err)
 {
+	struct primary *p = e->side;
 	struct role_event ev = { .kind = ROLE_EV_LOCAL_FAILURE, .why = ROLE_WHY_LOCAL_ERROR };
+	const char *trouble = p->platform.trouble.text;
 
-	engine_event(e, "failed", "%s: %s", what, strerror(-err));
+	engine_event(e, "failed", "%s: %s", what, trouble[0] ? trouble : strerror(-err));
+	p->platform.trouble.text[0] = 0;
 	if (primary_look_at_vm(e))
 		engine_feed(e, &ev);
 }
@@ -108,6 +111,12 @@ static void end_throttle(struct primary *p)
 	p->throttled = false;
 }
 
+static void run_on(struct platform *p)
+{
+	platform_resume(p);
+	platform_resumed(p);
+}
+
 int primary_epoch_feed(struct engine *e, const struct epoch_event *ev, uint64_t now_ns)
 {
 	struct primary *p = e->side;
@@ -120,7 +129,7 @@ int primary_epoch_feed(struct engine *e, const struct epoch_event *ev, uint64_t 
 	if (a.set & EPOCH_DO_RESUME)
 		platform_unpause(&p->platform);
 	if (a.set & EPOCH_DO_RUN_ON && !p->ended)
-		platform_resume(&p->platform);
+		run_on(&p->platform);
 	if (a.set & EPOCH_DO_THROTTLE) {
 		p->throttle_ns = now_ns;
 		if (!a.throttle)
@@ -184,7 +193,7 @@ static void let_run_on(struct engine *e)
 		return;
 	if (!asked)
 		engine_event(e, "suspended", "somebody else has suspended the guest: it runs on");
-	platform_resume(&p->platform);
+	run_on(&p->platform);
 }
 
 static int stop_ready(sd_event_source *source, int fd, uint32_t revents, void *opaque)

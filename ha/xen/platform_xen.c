@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <sys/mman.h>
 
+#include "base/bitmap.h"
 #include "ha/mapping.h"
 #include "ha/platform.h"
 #include "ha/xen/suspend.h"
@@ -174,13 +175,22 @@ static int xen_resume(struct platform *p)
 	return suspend_resume(((struct xen_domain *)p->priv)->suspend);
 }
 
+static void xen_resumed(struct platform *p)
+{
+	suspend_resumed(((struct xen_domain *)p->priv)->suspend);
+}
+
 static unsigned int xen_revive(struct platform *p)
 {
 	unsigned int n = 0;
 
 	while (n < LEFT_PAUSES_MAX && !xc_domain_unpause(p->xch, p->domid))
 		n++;
-	return n + (!xen_stop(p) && !xen_resume(p));
+	if (!xen_stop(p) && !xen_resume(p)) {
+		xen_resumed(p);
+		n++;
+	}
+	return n;
 }
 
 static int xen_state_room(struct platform *p, uint32_t *ret)
@@ -210,14 +220,34 @@ static int get_params(struct platform *p, struct xen_state *s)
 	return 0;
 }
 
+/*
+ * A page that the guest gave away and took again is another one, and our mapping, like the
+ * standby's memory, is that of before. Xen's count is what there is to see of it.
+ */
+static int check_shape(struct platform *p)
+{
+	struct xen_domain *d = p->priv;
+	xc_dominfo_t info;
+	int r = get_info(p, &info);
+
+	if (r || info.nr_pages == d->nr_pages)
+		return r;
+	return reason_set(&p->trouble, ESTALE,
+			  "the guest's memory has changed from %lu pages to %lu (ballooning): "
+			  "protect it anew",
+			  d->nr_pages, info.nr_pages);
+}
+
 static int xen_state(struct platform *p, void *ret, uint32_t room)
 {
 	struct xen_domain *d = p->priv;
 	struct cursor out = cursor_over(ret, room);
 	struct xen_state s = { 0 };
 	uint8_t *context;
-	int r = get_params(p, &s);
+	int r = check_shape(p);
 
+	if (!r)
+		r = get_params(p, &s);
 	if (r)
 		return r;
 	if (xc_domain_get_tsc_info(p->xch, p->domid, &s.tsc_mode, &s.tsc_nsec, &s.tsc_khz,
@@ -231,6 +261,32 @@ static int xen_state(struct platform *p, void *ret, uint32_t room)
 	s.context_len = (uint32_t)r;
 	xen_state_put(&out, &s);
 	return cursor_ok(&out) ? (int)(out.pos - (uint8_t *)ret) : -E2BIG;
+}
+
+/* A ring and what it speaks of is written by backends through grants that stay mapped. */
+static void mark_granted(struct platform *p, const grant_entry_v1_t *entry, int n, uint64_t *bitmap)
+{
+	for (int i = 0; i < n; i++)
+		if ((entry[i].flags & GTF_type_mask) == GTF_permit_access &&
+		    !(entry[i].flags & GTF_readonly) && entry[i].frame < p->nr_gfns)
+			bitmap_set(bitmap, entry[i].frame);
+}
+
+static int xen_mark_shared(struct platform *p, uint64_t *bitmap)
+{
+	static const uint32_t rings[] = { HVM_PARAM_STORE_PFN, HVM_PARAM_CONSOLE_PFN };
+	int n = 0;
+	grant_entry_v1_t *table = xc_gnttab_map_table_v1(p->xch, p->domid, &n);
+	uint64_t gfn;
+
+	if (!table)
+		return errno ? -errno : -EIO;
+	mark_granted(p, table, n, bitmap);
+	munmap(table, (size_t)n * sizeof(*table));
+	for (unsigned int i = 0; i < ARRAY_SIZE(rings); i++)
+		if (!xc_hvm_param_get(p->xch, p->domid, rings[i], &gfn) && gfn && gfn < p->nr_gfns)
+			bitmap_set(bitmap, gfn);
+	return 0;
 }
 
 /* --- the standby's ------------------------------------------------------------------ */
@@ -294,10 +350,12 @@ const struct platform_ops platform_ops = {
 	.ask_stop = xen_ask_stop,
 	.stop = xen_stop,
 	.resume = xen_resume,
+	.resumed = xen_resumed,
 	.revive = xen_revive,
 	.page = platform_mapped_page,
 	.state_room = xen_state_room,
 	.state = xen_state,
+	.mark_shared = xen_mark_shared,
 	.standby_load = xen_standby_load,
 	.standby_run = xen_standby_run,
 };

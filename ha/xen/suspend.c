@@ -150,11 +150,12 @@ int suspend_resume(struct suspend *s)
 
 	if (!r && xc_domctl(s->xch, &call))
 		r = -errno;
-	/* The guest runs: only now what takes its time. Else xenstored might take its next
-	 * shutdown for this one. */
-	if (!r && !xs_resume_domain(s->xs, s->domid))
-		r = errno ? -errno : -EIO;
 	return r;
+}
+
+void suspend_resumed(struct suspend *s)
+{
+	xs_resume_domain(s->xs, s->domid);
 }
 
 /* --- life --------------------------------------------------------------------------- */
@@ -259,8 +260,8 @@ static void await_late(struct suspend *s)
 		return;
 	if (!take_back(s) && !is_suspended(s))
 		poll(&p, 1, CLOSE_MS);
-	if (is_suspended(s))
-		suspend_resume(s);
+	if (is_suspended(s) && !suspend_resume(s))
+		suspend_resumed(s);
 }
 
 static void free_extended(struct suspend *s)

@@ -40,5 +40,8 @@ int suspend_look(struct suspend *s);
 /* Of a domain that is suspended. -ESTALE: it is so no more, somebody else has let it run: what was
  * read of it since suspend_look() is void. */
 int suspend_resume(struct suspend *s);
+/* xenstored is to hear that it runs again, else it might take its next shutdown for this one:
+ * after suspend_resume(), when time does not press. */
+void suspend_resumed(struct suspend *s);
 
 #endif
