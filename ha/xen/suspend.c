@@ -23,6 +23,7 @@ struct suspend {
 	int port; /* our end; -1: none */
 	char control[48], mark[72];
 	uint64_t asked_ns; /* 0: it was not */
+	bool written;	   /* the word, since then */
 	xc_hypercall_buffer_t extended_buffer;
 	void *extended; /* its memory */
 	vcpu_guest_context_any_t context;
@@ -43,14 +44,32 @@ static bool is_suspended(struct suspend *s)
 	       info.shutdown && info.shutdown_reason == SHUTDOWN_suspend;
 }
 
-int suspend_ask(struct suspend *s)
+/* What somebody else has told the guest, to reboot for one, is not written over. */
+static int write_word(struct suspend *s)
 {
 	static const char word[] = "suspend";
+	unsigned int len = 0;
+	char *before = xs_read(s->xs, XBT_NULL, s->control, &len);
+	bool other = before && len && strcmp(before, word);
 
+	free(before);
+	if (other)
+		return 0;
 	if (!xs_write(s->xs, XBT_NULL, s->control, word, sizeof(word) - 1))
 		return errno ? -errno : -EIO;
-	s->asked_ns = clock_now_ns();
+	s->written = true;
 	return 0;
+}
+
+int suspend_ask(struct suspend *s)
+{
+	int r;
+
+	s->written = false;
+	r = write_word(s);
+	if (!r)
+		s->asked_ns = clock_now_ns();
+	return r;
 }
 
 /* What the guest has not read yet it shall not find: true. One that has read it suspends, late. */
@@ -59,6 +78,8 @@ static bool take_back(struct suspend *s)
 	bool done, unread;
 
 	s->asked_ns = 0;
+	if (!s->written)
+		return true;
 	do {
 		xs_transaction_t t = xs_transaction_start(s->xs);
 		unsigned int len = 0;
@@ -88,7 +109,11 @@ int suspend_look(struct suspend *s)
 		s->asked_ns = 0;
 		return 0;
 	}
-	if (!s->asked_ns || clock_now_ns() < s->asked_ns + SUSPEND_NS)
+	if (!s->asked_ns)
+		return -EINPROGRESS;
+	if (!s->written)
+		write_word(s); /* else the next look, or nobody any more */
+	if (clock_now_ns() < s->asked_ns + SUSPEND_NS)
 		return -EINPROGRESS;
 	take_back(s);
 	return -ETIMEDOUT;

@@ -33,6 +33,7 @@ void suspend_close(struct suspend *s);
 /* Readable: suspend_look() has news. */
 int suspend_fd(const struct suspend *s);
 
+/* A word of others that the guest has not read yet goes first. */
 int suspend_ask(struct suspend *s);
 /* 0: it is suspended, asked or not; -EINPROGRESS: it runs, still; -ETIMEDOUT: it was asked and
  * did not, and need not any more. */

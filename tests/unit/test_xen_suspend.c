@@ -398,6 +398,30 @@ static void test_guest_that_is_late(void **state)
 	assert_int_equal(world.resumed, 1);
 }
 
+/* `xl reboot` came first: the guest reads that, and ends. */
+static void test_word_of_others(void **state)
+{
+	struct suspend *s = begin();
+
+	(void)state;
+	strcpy(world.control, "reboot");
+	assert_int_equal(suspend_ask(s), 0);
+	assert_string_equal(world.control, "reboot");
+	assert_int_equal(suspend_look(s), -EINPROGRESS);
+	assert_string_equal(world.control, "reboot");
+	guest_reads();
+	assert_int_equal(suspend_look(s), -EINPROGRESS);
+	assert_string_equal(world.control, "suspend");
+	end(s);
+	assert_string_equal(world.control, "");
+
+	s = begin();
+	strcpy(world.control, "poweroff");
+	assert_int_equal(suspend_ask(s), 0);
+	end(s); /* what was not ours is not taken back */
+	assert_string_equal(world.control, "poweroff");
+}
+
 /* An `xl save` that gives up lets the guest run, whoever suspended it. */
 static void test_resumed_by_others(void **state)
 {
@@ -455,6 +479,7 @@ int main(void)
 		cmocka_unit_test(test_guest_that_cannot),
 		cmocka_unit_test(test_guest_that_does_not),
 		cmocka_unit_test(test_guest_that_is_late),
+		cmocka_unit_test(test_word_of_others),
 		cmocka_unit_test(test_resumed_by_others),
 		cmocka_unit_test(test_close_while_asked),
 		cmocka_unit_test(test_close_while_still),
