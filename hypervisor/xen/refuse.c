@@ -16,12 +16,11 @@ static int kind(const libxl_domain_config *c, struct reason *why)
 		return reason_set(
 			why, EPERM,
 			"it is a PV guest, whose writes this Xen cannot follow (it has no "
-			"shadow paging); make it PVH: type=\"pvh\", with pvshim=1 if its "
-			"kernel cannot be PVH");
+			"shadow paging); make it PVH: type=\"pvh\"");
 	if (c->c_info.type == LIBXL_DOMAIN_TYPE_PVH && set(b->u.pvh.pvshim))
 		return reason_set(why, EPERM,
-				  "it is a PV guest in a pvshim, which does not pass a suspend on; "
-				  "make it PVH without pvshim");
+				  "it is a PV guest in a pvshim, which is not supported; make it "
+				  "PVH without pvshim");
 	if (c->c_info.type == LIBXL_DOMAIN_TYPE_HVM)
 		return reason_set(why, EPERM,
 				  "it is an HVM guest, whose device model is not part of a "
