@@ -232,7 +232,7 @@ static int check_shape(struct platform *p)
 
 	if (r || info.nr_pages == d->nr_pages)
 		return r;
-	return reason_set(&p->trouble, ESTALE,
+	return reason_set(&p->trouble, EREMCHG,
 			  "the guest's memory has changed from %lu pages to %lu (ballooning): "
 			  "protect it anew",
 			  d->nr_pages, info.nr_pages);
