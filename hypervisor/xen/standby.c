@@ -83,10 +83,11 @@ static bool has_mark(struct xen_standby *s)
 {
 	unsigned int len;
 	void *value = xs_read(s->d->xs, XBT_NULL, s->mark, &len);
-	bool is = value != NULL;
 
+	if (!value)
+		return false;
 	free(value);
-	return is;
+	return true;
 }
 
 static void clear_mark(struct xen_standby *s)
