@@ -33,7 +33,7 @@ struct waiting {
 /* Of this process's VM. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
-static LIST_HEAD(, blk_defer) disks = LIST_HEAD_INITIALIZER(disks); /* lock */
+static LIST_HEAD(deferred_disks, blk_defer) disks = LIST_HEAD_INITIALIZER(disks); /* lock */
 
 /* But for file and thread: lock. */
 struct blk_defer {

@@ -43,7 +43,7 @@ static void check(bool ok, const char *what)
 
 static void call(struct control_call *c, struct cursor *ret)
 {
-	struct reason why = { "" };
+	static struct reason why;
 	int err;
 
 	c->why = &why;
