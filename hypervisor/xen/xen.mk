@@ -27,3 +27,4 @@ $(O)/bin/xen-move: $(O)/obj/tests/lab/xen_move.o \
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(shell $(PKG_CONFIG) --libs xencontrol xenforeignmemory xenstore \
 		json-c) -o $@
+tests: $(O)/bin/xen-move
