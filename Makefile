@@ -43,12 +43,13 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %-7s %s\n' $(1) $(2))
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps check check-asan check-tsan fuzz lint bench drill demo install clean lab
+.PHONY: all help deps check check-asan check-tsan fuzz lint bench drill demo demo-xen install clean lab
 
 all: $(PROGRAMS) $(O)/tools-done
 
 help:
 	@echo 'make demo         boot two hosts, protect a VM, cut the power, watch it go on (HOLD=1 stays)'
+	@echo 'make demo-xen     the same on two hosts that run Xen'
 	@echo 'make check        every test this machine can run'
 	@echo 'make check-asan   unit tests and simulation under address and undefined sanitizers'
 	@echo 'make check-tsan   the same under the thread sanitizer'
@@ -121,8 +122,12 @@ demo: deps
 	@$(MAKE) --no-print-directory -j2 lab
 	@tools/lab/demo
 
+demo-xen: deps
+	@$(MAKE) --no-print-directory -j2 lab-xen
+	@LAB_PLATFORM=xen tools/lab/demo
+
 check: deps
-	@$(MAKE) --no-print-directory -j2 all lab tests
+	@$(MAKE) --no-print-directory -j2 all lab-xen tests
 	@tests/run unit sim model fuzz kvm lab
 
 clean:

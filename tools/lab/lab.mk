@@ -16,7 +16,7 @@ LAB_XEN_PROGRAMS ?= $(O)/bin/pollux-xen $(O)/bin/pollux-ha-xen
 lab: $(O)/lab/node.cpio $(O)/lab/programs.cpio $(O)/lab/guest.img $(O)/lab/agent \
 	$(O)/bin/lab-client
 
-lab-xen: lab $(O)/lab/xen/version $(O)/lab/node-xen.cpio $(O)/lab/programs-xen.cpio
+lab-xen: lab $(O)/lab/xen/version $(O)/lab/vmlinux $(O)/lab/node-xen.cpio $(O)/lab/programs-xen.cpio
 
 $(O)/lab/kernel/version: tools/lab/kernel-unpack tools/lab/package.sh
 	@echo '  LAB     kernel'
@@ -25,6 +25,9 @@ $(O)/lab/kernel/version: tools/lab/kernel-unpack tools/lab/package.sh
 $(O)/lab/xen/version: tools/lab/xen-unpack tools/lab/package.sh
 	@echo '  LAB     Xen'
 	@tools/lab/xen-unpack $(@D)
+
+$(O)/lab/vmlinux: tools/lab/vmlinux $(O)/lab/kernel/version
+	@tools/lab/vmlinux $(O)/lab/kernel/vmlinuz $@
 
 LAB_AGENT_OBJECTS := $(patsubst %.c,$(O)/obj/%.o,$(wildcard tools/lab/agent*.c)) \
 	$(O)/obj/base/cursor.o
@@ -36,7 +39,7 @@ $(O)/bin/lab-client: $(patsubst %.c,$(O)/obj/%.o,$(wildcard tests/lab/client*.c)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) $^ -o $@
 
-LAB_GUESTS := $(O)/bin/guest-dirty $(O)/bin/guest-counters
+LAB_GUESTS := $(O)/bin/guest-dirty $(O)/bin/guest-counters $(O)/bin/guest-vectors
 
 $(LAB_GUESTS): $(O)/bin/guest-%: $(O)/obj/tests/guest/%.o $(O)/obj/tests/guest/machine.o
 	@mkdir -p $(@D)
@@ -64,11 +67,12 @@ $(O)/lab/programs.cpio: tools/lab/node-image $(LAB_PROGRAMS)
 
 $(O)/lab/guest.img $(O)/lab/data.img &: tests/guest/image tests/guest/redis.conf \
 		tests/guest/initrd-init tests/guest/xen-init tests/guest/root-init tools/lab/root.sh \
-		$(wildcard tests/guest/*.cfg) $(LAB_GUESTS) $(O)/lab/kernel/version
+		$(wildcard tests/guest/*.cfg) $(LAB_GUESTS) $(O)/lab/kernel/version $(O)/lab/vmlinux
 	@echo '  LAB     guest'
-	@tests/guest/image $(O)/lab/kernel $(O)/bin $(O)/lab/guest.img \
+	@tests/guest/image $(O)/lab/kernel $(O)/lab/vmlinux $(O)/bin $(O)/lab/guest.img \
 		$(O)/lab/data.img
 
+# PLATFORM=xen: on hosts that run Xen.
 drill: deps
-	@$(MAKE) --no-print-directory -j2 lab
-	@tools/lab/drill$(addprefix -,$(SCENARIO)) $(or $(N),20) $(or $(SEED),1)
+	@$(MAKE) --no-print-directory -j2 lab$(if $(filter xen,$(PLATFORM)),-xen)
+	@LAB_PLATFORM=$(or $(PLATFORM),kvm) tools/lab/drill$(addprefix -,$(SCENARIO)) $(or $(N),20) $(or $(SEED),1)

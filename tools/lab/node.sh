@@ -92,7 +92,7 @@ machine_flags()
 {
 	case $1-$(platform) in
 	kvm-*) echo "-accel kvm -cpu host" ;;
-	tcg-xen) echo "-accel tcg,thread=multi -cpu $XEN_CPU" ;;
+	tcg-xen) echo "-accel tcg,thread=multi -cpu $XEN_CPU${LAB_CPU_FEATURES:+,$LAB_CPU_FEATURES}" ;;
 	# Emulated, `rep movsb` takes 50 times as long as a loop; hardware has it the other way
 	# round. So the nodes' processors do not offer it (see also machine_append).
 	*) echo "-accel tcg,thread=multi -cpu max,-erms,-fsrm" ;;
@@ -100,7 +100,9 @@ machine_flags()
 }
 
 # Dom0's kernel does not start on `-cpu max`. Without +npt, Xen has no PVH and no HVM.
-XEN_CPU=qemu64,+svm,+npt,+lm,+nx,+nrip-save,+decodeassists
+# +invtsc is forced: emulated processors do have one steady TSC, but QEMU does not offer to say
+# so, and without it Xen emulates each guest's readings of it, at twice the guest's time.
+XEN_CPU=qemu64,+svm,+npt,+ssse3,+sse4.1,+sse4.2,+popcnt,+movbe,+aes,+invtsc,x-force-features=on
 
 # Nothing of what Xen does for real processors' faults, or when nothing else is to do, is
 # worth its time when emulated. One processor is the guests': with two of its own, dom0's kernel
@@ -108,7 +110,7 @@ XEN_CPU=qemu64,+svm,+npt,+lm,+nx,+nrip-save,+decodeassists
 xen_append()
 {
 	echo "console=com1 loglvl=warning guest_loglvl=error dom0_mem=$((${LAB_MEM:-2048} / 2))M,max:$((${LAB_MEM:-2048} / 2))M \
-dom0_max_vcpus=$((${LAB_CPUS:-2} - 1)) bootscrub=0 spec-ctrl=no xpti=no pcid=0 ${LAB_XEN_APPEND-}"
+dom0_max_vcpus=$((${LAB_CPUS:-2} - 1)) spec-ctrl=no xpti=no pcid=0 ${LAB_XEN_APPEND-}"
 }
 
 # What QEMU boots, in `boot`: dom0's kernel, or Xen, whose modules dom0's kernel with its
@@ -123,7 +125,7 @@ random.trust_cpu=on"
 	kvm) boot=(-kernel "$IMAGES/kernel/vmlinuz" -initrd "$LAB_DIR/$node.initrd"
 		-append "console=ttyS0 $linux $(machine_append "$(cat "$STATE/accelerator")") ${LAB_APPEND-}") ;;
 	xen) boot=(-kernel "$IMAGES/xen/xen" -append "$(xen_append)"
-		-initrd "$IMAGES/kernel/vmlinuz console=hvc0 $linux clearcpuid=112 $append,$LAB_DIR/$node.initrd") ;;
+		-initrd "$IMAGES/vmlinux console=hvc0 $linux clearcpuid=112 $append,$LAB_DIR/$node.initrd") ;;
 	esac
 }
 
