@@ -72,11 +72,14 @@ static int refuse(struct acceptor *a, struct transport *t, const struct refusal 
 }
 
 /* What this standby's memory is before the first copy, and what else we speak. */
-static uint64_t choose_features(const struct settings *s, uint64_t offered)
+static uint64_t choose_features(const struct accept_config *c, uint64_t offered)
 {
 	uint64_t ours = PROTO_FEATURE_DELTA | PROTO_FEATURE_DURABLE | PROTO_FEATURE_VERIFY;
 
-	ours |= s->memory_kept ? PROTO_FEATURE_KEPT : PROTO_FEATURE_ZEROED;
+	if (c->settings->memory_kept)
+		ours |= PROTO_FEATURE_KEPT;
+	else if (c->zeroed)
+		ours |= PROTO_FEATURE_ZEROED;
 	return offered & ours;
 }
 
@@ -89,7 +92,7 @@ static int welcome(struct acceptor *a, struct transport *t, const struct proto_h
 		.generation = a->config.generation,
 		.welcome = {
 			.version = PROTO_VERSION,
-			.features = choose_features(a->config.settings, h->features),
+			.features = choose_features(&a->config, h->features),
 			.codec = (uint8_t)codec_choose(a->config.settings->codec, CODEC_ALL,
 						       h->codecs),
 			.session = h->session,

@@ -23,6 +23,7 @@ struct accept_config {
 	struct mailbox *mailbox;
 	uint64_t generation;
 	uint64_t memory_bytes;
+	bool zeroed; /* the standby's memory is zeroes, unless it was kept */
 	unsigned int nr_disks;
 	uint64_t epoch_limit;
 };

@@ -530,6 +530,7 @@ static int open_door(struct engine *e)
 		.mailbox = e->mailbox,
 		.generation = e->role.own.generation,
 		.memory_bytes = b->platform.memory_bytes,
+		.zeroed = b->platform.ops->zeroed,
 		.nr_disks = b->nr_disks,
 		.epoch_limit = largest_epoch(b),
 	};

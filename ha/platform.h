@@ -45,6 +45,7 @@ enum platform_life {
 struct platform_ops {
 	const char *name;  /* "kvm", "xen" */
 	bool holds_output; /* its own netbuf `hold` is there */
+	bool zeroed;	   /* a standby has zeroes at first, not what others left in memory */
 
 	int (*open)(struct platform *p, const struct platform_config *c, struct reason *why);
 	void (*close)(struct platform *p);

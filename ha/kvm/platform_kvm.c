@@ -113,6 +113,7 @@ static int kvm_standby_run(struct platform *p, struct reason *why)
 const struct platform_ops platform_ops = {
 	.name = "kvm",
 	.holds_output = true,
+	.zeroed = true,
 	.open = kvm_open,
 	.close = kvm_close,
 	.look = kvm_look,

@@ -16,24 +16,32 @@ static struct settings settings;
 static struct mailbox *mailbox;
 static struct acceptor *acceptor;
 static uint16_t port;
+static uint64_t chosen; /* features, by the last welcome */
 
-static int open_door(void **state)
+static int open_with(bool zeroed, bool kept)
 {
 	struct accept_config config = { .settings = &settings,
+					.zeroed = zeroed,
 					.tls = beta.ctx,
 					.generation = 3,
 					.memory_bytes = 1 << 26,
 					.nr_disks = 1,
 					.epoch_limit = 1 << 20 };
 
-	(void)state;
 	memset(&settings, 0, sizeof(settings));
+	settings.memory_kept = kept;
 	strcpy(settings.vm, "db");
 	strcpy(settings.peer, "alpha");
 	listen_any(&settings.listen_fd, &port);
 	assert_int_equal(mailbox_open(&mailbox), 0);
 	config.mailbox = mailbox;
 	return accept_open(&config, &acceptor);
+}
+
+static int open_door(void **state)
+{
+	(void)state;
+	return open_with(false, false);
 }
 
 static int close_door(void **state)
@@ -61,6 +69,7 @@ static int greet(struct transport *t, uint8_t kind, uint64_t session)
 {
 	struct proto_hello hello = { .version_min = PROTO_VERSION,
 				     .version_max = PROTO_VERSION,
+				     .features = PROTO_FEATURES_KNOWN,
 				     .codecs = CODEC_ALL,
 				     .kind = kind,
 				     .session = session,
@@ -74,7 +83,33 @@ static int greet(struct transport *t, uint8_t kind, uint64_t session)
 	struct refusal why = { 0 };
 	int r = transport_greet(t, &hello, &answer, &why);
 
+	chosen = r ? 0 : answer.welcome.features;
 	return r;
+}
+
+/* Pages of zeroes are left out of the first copy only where the standby's are zeroes. */
+static void test_memory_before_the_copy(void **state)
+{
+	static const struct {
+		bool zeroed, kept;
+		uint64_t features;
+	} row[] = { { false, false, 0 },
+		    { true, false, PROTO_FEATURE_ZEROED },
+		    { false, true, PROTO_FEATURE_KEPT },
+		    { true, true, PROTO_FEATURE_KEPT } };
+
+	for (size_t i = 0; i < ARRAY_SIZE(row); i++) {
+		struct transport *t;
+
+		assert_int_equal(open_with(row[i].zeroed, row[i].kept), 0);
+		t = knock(&alpha);
+		assert_non_null(t);
+		assert_int_equal(greet(t, PROTO_KIND_BULK, 9), 0);
+		assert_int_equal(chosen & (PROTO_FEATURE_ZEROED | PROTO_FEATURE_KEPT),
+				 row[i].features);
+		transport_close(t);
+		close_door(state);
+	}
 }
 
 static void test_silent_strangers(void **state)
@@ -122,6 +157,7 @@ static void test_silent_strangers(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_memory_before_the_copy),
 		cmocka_unit_test_setup_teardown(test_silent_strangers, open_door, close_door),
 	};
 
