@@ -91,7 +91,7 @@ until_true 60 counted_more_than "$(client_get sent)" || fail "the client hears n
 counters_ask
 lab heal repl
 until_true 60 split || fail "no split brain: $(drbd_say a), $(drbd_say b)"
-event_comes b 'reprotect.failed.*DRBD r[12]: \(StandAlone\|WFConnection\).*split brain' 120
+event_comes b 'reprotect.failed.*DRBD r[12]: (StandAlone|WFConnection).*split brain' 120
 say "told: $(on b pollux events | grep 'split brain' | tail -n 1)"
 ! vm_is_protected b || fail "protected with a split brain"
 until_true 60 drbd_is a role Secondary/Unknown || fail "a still has DRBD: $(drbd_say a)"
