@@ -12,4 +12,4 @@ if ! echo 'int LLVMFuzzerTestOneInput(const char *d, long n) { return !d && n; }
 fi
 # Free of the outer make's settings: it may have been told other compilers or sanitizers.
 exec env -u MAKEFLAGS -u MAKELEVEL make --no-print-directory O="${O:-build}" \
-	FUZZ_SECONDS="${FUZZ_SECONDS:-20}" fuzz
+	FUZZ_SECONDS="${FUZZ_SECONDS:-10}" fuzz
