@@ -21,11 +21,6 @@ finish()
 	trap - EXIT INT TERM
 	client_end || true
 	[ $status -eq 0 ] || collect_logs || true
-	# No program can do that to a kernel: the machine under it is at fault. tests/run knows 75.
-	if [ $status -ne 0 ] && grep -H 'Kernel panic' "$O/lab/run/$LAB_NAME"/*.console.log; then
-		status=75
-		echo "the kernel of a node panicked: the lab broke, and not what it tests"
-	fi
 	[ -n "${KEEP-}" ] || lab down || true
 	[ $status -eq 0 ] || echo "logs: $WORK and $O/lab/run/$LAB_NAME"
 	exit $status
