@@ -4,6 +4,7 @@
 #include <json-c/json.h>
 #include <stdio.h>
 
+#include "base/hex.h"
 #include "hypervisor/vmm/memory.h"
 
 #define DEFAULT_CMDLINE "console=ttyS0"
@@ -110,35 +111,6 @@ static int take_action(json_object *value, const char *key, enum config_action *
 	return wrong(why, key, "destroy, restart or preserve", value);
 }
 
-static int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
-
-/* `n` bytes as pairs of digits; `separator` may stand between any two of them. */
-static bool parse_hex(const char *text, char separator, uint8_t *ret, size_t n)
-{
-	for (size_t i = 0; i < n; i++) {
-		int high, low;
-
-		if (i > 0 && *text == separator)
-			text++;
-		high = hex_digit(text[0]);
-		low = high < 0 ? -1 : hex_digit(text[1]);
-		if (low < 0)
-			return false;
-		ret[i] = (uint8_t)(high << 4 | low);
-		text += 2;
-	}
-	return *text == '\0';
-}
-
 /* --- disks and NICs ---------------------------------------------------------------------- */
 
 static int disk_path(json_object *value, void *into, struct reason *why)
@@ -178,7 +150,7 @@ static int nic_mac(json_object *value, void *into, struct reason *why)
 	struct vm_config_nic *nic = into;
 	const char *text = json_object_get_string(value);
 
-	if (!text || !parse_hex(text, ':', nic->mac, sizeof(nic->mac)) || nic->mac[0] & 1)
+	if (!text || !hex_parse(text, ':', nic->mac, sizeof(nic->mac)) || nic->mac[0] & 1)
 		return wrong(why, "nic mac", "an address of one station", value);
 	return 0;
 }
@@ -241,7 +213,7 @@ static int vm_uuid(json_object *value, void *into, struct reason *why)
 	struct vm_config *config = into;
 	const char *text = json_object_get_string(value);
 
-	if (!text || !parse_hex(text, '-', config->uuid, sizeof(config->uuid)))
+	if (!text || !hex_parse(text, '-', config->uuid, sizeof(config->uuid)))
 		return wrong(why, "uuid", "a UUID", value);
 	return 0;
 }

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "base/file.h"
+#include "base/hex.h"
 
 struct bounds {
 	uint64_t min, max;
@@ -65,32 +66,6 @@ static int take_number(struct json_object *o, const char *key, struct bounds in,
 	return err;
 }
 
-static int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c = (char)(c | 0x20);
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* `n` bytes; `separator` may stand between any two. */
-static bool parse_hex(const char *text, char separator, uint8_t *ret, size_t n)
-{
-	for (size_t i = 0; i < n; i++) {
-		int high, low;
-
-		if (i > 0 && separator && *text == separator)
-			text++;
-		high = hex_digit(text[0]);
-		low = high < 0 ? -1 : hex_digit(text[1]);
-		if (low < 0)
-			return false;
-		ret[i] = (uint8_t)(high << 4 | low);
-		text += 2;
-	}
-	return *text == '\0';
-}
-
 /* A table of records of `bytes` each, at least one and at most `max`. */
 static int take_table(struct json_object *o, const char *key, uint32_t bytes, uint32_t max,
 		      uint8_t **ret, struct reason *why)
@@ -110,7 +85,7 @@ static int take_table(struct json_object *o, const char *key, uint32_t bytes, ui
 	table = malloc(len);
 	if (!table)
 		return -ENOMEM;
-	if (!parse_hex(json_object_get_string(value), '\0', table, len))
+	if (!hex_parse(json_object_get_string(value), '\0', table, len))
 		return reason_set(why, EINVAL, "\"%s\" is not written in hexadecimal", key);
 	*ret = take_ptr(&table);
 	return (int)(len / bytes);
@@ -195,7 +170,7 @@ static int parse_nic(struct json_object *o, struct xen_nic *ret, struct reason *
 	if (!json_object_is_type(o, json_type_object))
 		return reason_set(why, EINVAL, "a network card is no object");
 	err = take_text(o, "mac", mac, sizeof(mac), why);
-	if (!err && !parse_hex(mac, ':', ret->mac, sizeof(ret->mac)))
+	if (!err && !hex_parse(mac, ':', ret->mac, sizeof(ret->mac)))
 		err = reason_set(why, EINVAL, "mac %s is none", mac);
 	if (!err)
 		err = take_text(o, "bridge", ret->bridge, sizeof(ret->bridge), why);
@@ -259,7 +234,7 @@ static int parse(struct json_object *o, struct xen_description *d, struct reason
 		err = reason_set(why, EINVAL, "the domain has no name");
 	if (!err)
 		err = take_text(o, "uuid", uuid, sizeof(uuid), why);
-	if (!err && !parse_hex(uuid, '-', d->uuid, sizeof(d->uuid)))
+	if (!err && !hex_parse(uuid, '-', d->uuid, sizeof(d->uuid)))
 		err = reason_set(why, EINVAL, "uuid %s is none", uuid);
 	if (!err)
 		err = take_number(o, "memory_mib", (struct bounds){ 1, XEN_MEMORY_MIB_MAX },

@@ -14,7 +14,7 @@ $(O)/bin/pollux-xen: $(O)/obj/hypervisor/xen/main.o \
 all: $(O)/bin/pollux-xen
 
 OBJECTS_test_xen_state := hypervisor/xen/state base/cursor base/err
-OBJECTS_test_xen_description := hypervisor/xen/description base/cursor base/err
+OBJECTS_test_xen_description := hypervisor/xen/description base/cursor base/err base/hex
 LIBS_test_xen_description := $(shell $(PKG_CONFIG) --libs json-c 2>/dev/null)
 OBJECTS_test_xen_stream := hypervisor/xen/stream hypervisor/xen/state $(OBJECTS_test_xen_description)
 LIBS_test_xen_stream := $(LIBS_test_xen_description)
