@@ -13,7 +13,8 @@
 
 #define UNITS_MAX  PROTO_HASHES_MAX /* pages or chunks of one piece */
 #define COPY_BYTES (UNITS_MAX * PLATFORM_PAGE_BYTES)
-#define LOOK_NS	   (5 * NS_PER_MS)   /* of the sender's time */
+#define LOOK_NS	   (5 * NS_PER_MS)   /* of the sender's time, */
+#define LOOK_SHARE 4u		     /* or this part of the time since the last one, idle */
 #define LOOK_STEP  16u		     /* units between two looks at the clock */
 #define AGAIN_NS   (300 * NS_PER_MS) /* to the second look at a disk */
 #define STUCK_IDLE 2u  /* looks in vain, before it is done in the moment of an epoch's sending */
@@ -275,12 +276,25 @@ static int read_unit(struct verify *v, const struct verify_door *door,
 	return 0;
 }
 
+/*
+ * There is one look in about two epochs. Where those take long, on a slow host or with a long
+ * interval, a fixed time a look would never come to an end; idle, the sender yields when it is
+ * needed.
+ */
+static uint64_t deadline_of(const struct verify *v, const struct stage_slot *slot)
+{
+	uint64_t now = clock_now_ns();
+	uint64_t since = v->looked_ns && !slot ? now - v->looked_ns : 0;
+
+	return now + MAX(LOOK_NS, since / LOOK_SHARE);
+}
+
 /* From the first unit that is open to the last, as far as time allows. */
 static int read_units(struct verify *v, const struct verify_door *door,
 		      const struct stage_slot *slot)
 {
 	struct cursor c = cursor_over(v->hashes, sizeof(v->hashes));
-	uint64_t deadline = clock_now_ns() + LOOK_NS, slot_at = 0;
+	uint64_t deadline = deadline_of(v, slot), slot_at = 0;
 	uint32_t first = 0, last = v->piece.count, i;
 	int err;
 

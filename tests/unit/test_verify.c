@@ -44,6 +44,7 @@ static struct change {
 static unsigned int changes, drained, bounded, marks;
 static unsigned int hot; /* pages that are written all the time */
 static bool warm;	 /* what is damaged is written now and then */
+static unsigned int slow_us; /* what it takes to read a page */
 
 /* What the open epoch carries. */
 static struct {
@@ -65,6 +66,8 @@ static const void *page_of(struct platform *p, uint64_t gfn)
 {
 	uint8_t *base = p->priv;
 
+	if (slow_us)
+		usleep(slow_us);
 	return gfn < PAGES && gfn != HOLE ? base + gfn * PAGE : NULL;
 }
 
@@ -495,6 +498,45 @@ static void test_many(void **state)
 	assert_int_equal(verify_report_left(&r), 0);
 }
 
+static bool is_idle(void *opaque)
+{
+	(void)opaque;
+	return false;
+}
+
+/* Pages of a look when nothing else is to be sent. */
+static unsigned int idle_look(struct verify *v)
+{
+	struct verify_door idle = door;
+
+	idle.busy = is_idle;
+	slow_us = 1000;
+	assert_true(verify_due(v, clock_now_ns()));
+	assert_int_equal(verify_idle(v, &idle), 0);
+	slow_us = 0;
+	return sent->question.pages.count;
+}
+
+/* Where epochs take long a look may, so that it comes to an end there, too. */
+static void test_long_epochs(void **state)
+{
+	struct verify_order order = { .memory = true };
+	struct verify_config config = { .platform = &side[0], .seed = SEED };
+	struct verify *v;
+
+	(void)state;
+	assert_int_equal(verify_open(&config, &v), 0);
+	assert_int_equal(verify_begin(v, &order, 1), 0);
+	assert_in_range(idle_look(v), 1, 16);
+	capture(&cut[0], 1);
+	send_epoch(v, &cut[0]);
+	usleep(1000000);
+	capture(&cut[0], 2);
+	send_epoch(v, &cut[0]);
+	assert_in_range(idle_look(v), 33, PROTO_HASHES_MAX);
+	verify_close(v);
+}
+
 static void test_questions(void **state)
 {
 	struct check_config config = { .platform = &side[1], .disks = disks, .nr_disks = 2 };
@@ -543,6 +585,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_repair, begin, end),
 		cmocka_unit_test_setup_teardown(test_hot_damage, begin, end),
 		cmocka_unit_test_setup_teardown(test_many, begin, end),
+		cmocka_unit_test_setup_teardown(test_long_epochs, begin, end),
 		cmocka_unit_test_setup_teardown(test_questions, begin, end),
 	};
 
