@@ -135,6 +135,12 @@ static int copy_config(struct xen_domain *dom, libxl_domain_config *config,
 		snprintf(d->nic[i].bridge, sizeof(d->nic[i].bridge), "%s",
 			 nic->bridge ? nic->bridge : "");
 	}
+	d->nr_disks = (uint32_t)config->num_disks;
+	for (uint32_t i = 0; i < d->nr_disks; i++) {
+		snprintf(d->disk[i].path, sizeof(d->disk[i].path), "%s",
+			 config->disks[i].pdev_path);
+		d->disk[i].readonly = !config->disks[i].readwrite;
+	}
 	/* The other host chooses the number. */
 	config->c_info.domid = XEN_NO_DOMAIN;
 	d->libxl = libxl_domain_config_to_json(dom->ctx, config);

@@ -193,6 +193,37 @@ static int parse_nics(struct json_object *o, struct xen_description *d, struct r
 	return err;
 }
 
+static int parse_disk(struct json_object *o, struct xen_disk *ret, struct reason *why)
+{
+	struct json_object *readonly;
+	int err;
+
+	if (!json_object_is_type(o, json_type_object))
+		return reason_set(why, EINVAL, "a disk is no object");
+	err = take_text(o, "path", ret->path, sizeof(ret->path), why);
+	if (!err)
+		err = member(o, "readonly", json_type_boolean, &readonly, why);
+	if (!err)
+		ret->readonly = json_object_get_boolean(readonly);
+	return err;
+}
+
+static int parse_disks(struct json_object *o, struct xen_description *d, struct reason *why)
+{
+	struct json_object *list;
+	int err = member(o, "disks", json_type_array, &list, why);
+
+	if (err)
+		return err;
+	if (json_object_array_length(list) > XEN_DISKS_MAX)
+		return reason_set(why, EINVAL, "%zu disks, at most %u",
+				  json_object_array_length(list), XEN_DISKS_MAX);
+	d->nr_disks = (uint32_t)json_object_array_length(list);
+	for (uint32_t i = 0; i < d->nr_disks && !err; i++)
+		err = parse_disk(json_object_array_get_idx(list, i), &d->disk[i], why);
+	return err;
+}
+
 static int parse_xen(struct json_object *o, struct xen_description *d, struct reason *why)
 {
 	struct json_object *libxl;
@@ -244,6 +275,8 @@ static int parse(struct json_object *o, struct xen_description *d, struct reason
 	d->nr_vcpus = (uint32_t)vcpus;
 	if (!err)
 		err = parse_nics(o, d, why);
+	if (!err)
+		err = parse_disks(o, d, why);
 	if (!err)
 		err = member(o, "xen", json_type_object, &xen, why);
 	return err ? err : parse_xen(xen, d, why);
@@ -350,6 +383,21 @@ static void add_nics(struct json_object *o, const struct xen_description *d)
 	json_object_object_add(o, "nics", list);
 }
 
+static void add_disks(struct json_object *o, const struct xen_description *d)
+{
+	struct json_object *list = json_object_new_array();
+
+	for (uint32_t i = 0; i < d->nr_disks; i++) {
+		struct json_object *disk = json_object_new_object();
+
+		add_text(disk, "path", d->disk[i].path);
+		json_object_object_add(disk, "readonly",
+				       json_object_new_boolean(d->disk[i].readonly));
+		json_object_array_add(list, disk);
+	}
+	json_object_object_add(o, "disks", list);
+}
+
 static void add_ranges(struct json_object *o, const struct xen_description *d)
 {
 	struct json_object *list = json_object_new_array();
@@ -394,7 +442,7 @@ int xen_description_write(const struct xen_description *d, char **ret)
 	add_number(o, "memory_mib", d->memory_mib);
 	add_number(o, "vcpus", d->nr_vcpus);
 	add_nics(o, d);
-	json_object_object_add(o, "disks", json_object_new_array());
+	add_disks(o, d);
 	err = add_xen(o, d);
 	if (!err) {
 		*ret = strdup(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN));

@@ -9,7 +9,8 @@
  *	"memory_mib"	maxmem, rounded up
  *	"vcpus"		at most
  *	"nics"		[{"mac", "bridge"}], in the order of their devid, 0 the first
- *	"disks"		[]
+ *	"disks"		[{"path", "readonly"}], in the order of libxl's; a path is the socket of
+ *			its server, CONTROL_NBD_PREFIX before it, on either host
  *	"xen"		{"version":	"4.17.5": of the hypervisor
  *			 "libxl":	{...} libxl_retrieve_domain_configuration()
  *			 "cpuid":	leaves of 24 bytes in hex, as xen_cpuid_leaf_t has them
@@ -22,6 +23,7 @@
 #ifndef POLLUX_XEN_DESCRIPTION_H
 #define POLLUX_XEN_DESCRIPTION_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -39,6 +41,8 @@
 #define XEN_GFNS_MAX	   (UINT64_C(1) << 28) /* gfns are below; 1 TiB */
 #define XEN_NICS_MAX	   8u
 #define XEN_BRIDGE_MAX	   15u
+#define XEN_DISKS_MAX	   8u
+#define XEN_DISK_PATH_MAX  255u
 
 struct xen_range {
 	uint64_t first, count;
@@ -54,6 +58,11 @@ struct xen_description {
 		uint8_t mac[6];
 		char bridge[XEN_BRIDGE_MAX + 1];
 	} nic[XEN_NICS_MAX];
+	uint32_t nr_disks;
+	struct xen_disk {
+		char path[XEN_DISK_PATH_MAX + 1];
+		bool readonly;
+	} disk[XEN_DISKS_MAX];
 	char *libxl; /* JSON text of libxl's configuration */
 	uint8_t *cpuid, *msrs;
 	uint32_t nr_leaves, nr_msrs;

@@ -6,6 +6,7 @@
 #include <xenguest.h>
 
 #include "hypervisor/xen/describe.h"
+#include "hypervisor/xen/disk.h"
 #include "hypervisor/xen/domain.h"
 #include "hypervisor/xen/features.h"
 #include "hypervisor/xen/journal.h"
@@ -109,6 +110,8 @@ int xen_host_check(struct xen_domain *d, libxl_domain_config *config, struct rea
 		err = check_memory(d, config, why);
 	if (!err)
 		err = check_nics(config, why);
+	if (!err && config->num_disks)
+		err = xen_disk_check_host(why);
 	if (err && !why->text[0])
 		reason_set(why, -err, "this host could not be asked: %s", strerror(-err));
 	return err;

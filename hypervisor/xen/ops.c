@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "hypervisor/xen/describe.h"
+#include "hypervisor/xen/disk.h"
 #include "hypervisor/xen/domain.h"
 #include "hypervisor/xen/inject.h"
 #include "hypervisor/xen/journal.h"
@@ -40,7 +41,7 @@ static int op_hello(struct xen_ops *o, struct control_work *w)
 	cursor_put_u64(&w->out, 0);
 	cursor_put_u64(&w->out, about->nr_gfns);
 	cursor_put_u32(&w->out, about->nr_vcpus);
-	cursor_put_u32(&w->out, 0); /* disks */
+	cursor_put_u32(&w->out, about->nr_disks);
 	cursor_put_u32(&w->out, about->nr_nics);
 	cursor_put_u64(&w->out, 0);
 	cursor_put_u64(&w->out, 0);
@@ -175,7 +176,9 @@ static int op_set_context(struct xen_ops *o, struct control_work *w)
 	if (err)
 		return reason_set(&w->why, -err, "state: its file cannot be read: %s",
 				  strerror(-err));
-	return xen_standby_load(o->standby, state, (size_t)len, &w->why);
+	/* libxl's failure would be the standby's end; a server may come back. */
+	err = xen_disks_check(&o->domain->about, &w->why);
+	return err ? err : xen_standby_load(o->standby, state, (size_t)len, &w->why);
 }
 
 /* --- network and disks ------------------------------------------------------------------- */
@@ -211,10 +214,23 @@ static int op_net_inject(struct xen_ops *o, struct control_work *w)
 
 static int op_disk_list(struct xen_ops *o, struct control_work *w)
 {
-	(void)o;
+	const struct xen_description *about = &o->domain->about;
+
 	if (!cursor_done(&w->in))
 		return bad_request(w);
-	cursor_put_u16(&w->out, 0);
+	cursor_put_u16(&w->out, (uint16_t)about->nr_disks);
+	for (uint32_t i = 0; i < about->nr_disks; i++) {
+		const struct xen_disk *disk = &about->disk[i];
+		uint64_t bytes = 0;
+		int err = xen_disk_bytes(disk->path, &bytes, &w->why);
+
+		if (err)
+			return err;
+		cursor_put_u64(&w->out, bytes);
+		cursor_put_u8(&w->out, disk->readonly);
+		cursor_put_u16(&w->out, (uint16_t)strlen(disk->path));
+		cursor_put_bytes(&w->out, disk->path, strlen(disk->path));
+	}
 	return 0;
 }
 

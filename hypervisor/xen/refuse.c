@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "hypervisor/xen/refuse.h"
 
+#include <stdio.h>
+
+#include "hypervisor/control/control.h"
 #include "hypervisor/xen/description.h"
+#include "hypervisor/xen/disk.h"
 
 static bool set(libxl_defbool b)
 {
@@ -90,7 +94,6 @@ static int devices(const libxl_domain_config *c, struct reason *why)
 		{ c->num_vsnds, "sound devices" },
 		{ c->num_vfbs, "virtual framebuffers" },
 		{ c->num_channels, "channels" },
-		{ c->num_disks, "disks" },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
@@ -130,6 +133,53 @@ static int nics(const libxl_domain_config *c, struct reason *why)
 	return 0;
 }
 
+static bool is_ours(const libxl_device_disk *disk)
+{
+	const char *path = disk->pdev_path ? disk->pdev_path : "";
+	const char *script = disk->script ? disk->script : "";
+	size_t prefix = strlen(CONTROL_NBD_PREFIX);
+
+	return !strncmp(path, CONTROL_NBD_PREFIX, prefix) && path[prefix] == '/' &&
+	       (!strcmp(script, XEN_DISK_SCRIPT) || !strcmp(script, XEN_DISK_SCRIPT_PATH));
+}
+
+/* Who else serves a disk does not tell of its changes. */
+static int one_disk(const libxl_device_disk *disk, struct reason *why)
+{
+	const char *vdev = disk->vdev ? disk->vdev : "?";
+
+	if (!is_ours(disk))
+		return reason_set(why, EPERM,
+				  "its disk %.20s, %.100s, is not one that Pollux's nbdkit plugin "
+				  "serves, so its changes cannot be followed; make it "
+				  "'vdev=%.20s,script=" XEN_DISK_SCRIPT
+				  ",target=" CONTROL_NBD_PREFIX "/SOCKET'",
+				  vdev, disk->pdev_path ? disk->pdev_path : "empty", vdev);
+	if (strlen(disk->pdev_path) > XEN_DISK_PATH_MAX)
+		return reason_set(why, EPERM,
+				  "the path of its disk %.20s has %zu bytes, at most %u", vdev,
+				  strlen(disk->pdev_path), XEN_DISK_PATH_MAX);
+	if (disk->is_cdrom || disk->removable)
+		return reason_set(why, EPERM, "its disk %.20s can be taken out; make it a disk",
+				  vdev);
+	if (disk->backend_domid || (disk->backend_domname && disk->backend_domname[0]))
+		return reason_set(why, EPERM,
+				  "its disk %.20s is served by another domain than dom0", vdev);
+	return 0;
+}
+
+static int disks(const libxl_domain_config *c, struct reason *why)
+{
+	int err = 0;
+
+	if (c->num_disks > (int)XEN_DISKS_MAX)
+		return reason_set(why, EPERM, "it has %d disks, at most %u", c->num_disks,
+				  XEN_DISKS_MAX);
+	for (int i = 0; i < c->num_disks && !err; i++)
+		err = one_disk(&c->disks[i], why);
+	return err;
+}
+
 int xen_refuse(const libxl_domain_config *config, struct reason *why)
 {
 	int err = kind(config, why);
@@ -142,5 +192,7 @@ int xen_refuse(const libxl_domain_config *config, struct reason *why)
 		err = devices(config, why);
 	if (!err)
 		err = nics(config, why);
+	if (!err)
+		err = disks(config, why);
 	return err;
 }

@@ -120,6 +120,22 @@ static int clear_way(struct xen_standby *s, struct reason *why)
 
 /* --- open -------------------------------------------------------------------------------- */
 
+/* What polluxd has looked at is what libxl is going to build. */
+static int compare_disks(struct xen_standby *s, struct reason *why)
+{
+	const struct xen_description *about = &s->d->about;
+	bool same = s->config.num_disks == (int)about->nr_disks;
+
+	for (uint32_t i = 0; i < about->nr_disks && same; i++)
+		same = s->config.disks[i].pdev_path &&
+		       !strcmp(s->config.disks[i].pdev_path, about->disk[i].path) &&
+		       !s->config.disks[i].readwrite == about->disk[i].readonly;
+	return same ? 0
+		    : reason_set(why, EINVAL,
+				 "its disks are not those of libxl's "
+				 "configuration");
+}
+
 static int read_config(struct xen_standby *s, struct reason *why)
 {
 	struct xen_description *about = &s->d->about;
@@ -134,6 +150,9 @@ static int read_config(struct xen_standby *s, struct reason *why)
 		return reason_set(why, EINVAL,
 				  "name, uuid and network cards are not those of libxl's "
 				  "configuration");
+	err = compare_disks(s, why);
+	if (err)
+		return err;
 	s->config.c_info.domid = XEN_NO_DOMAIN;
 	err = xen_refuse(&s->config, why);
 	return err ? err : xen_host_check(s->d, &s->config, why);

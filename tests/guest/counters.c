@@ -48,7 +48,9 @@ struct counters {
 };
 
 static const char *const PLACE_NAME[PLACES] = { "memory", "disk1", "disk2" };
-static const char *const DEVICE[PLACES] = { NULL, "/dev/vda", "/dev/vdb" };
+/* On Xen their names differ; the parameter xvd=1 says so. */
+static const char *DEVICE[PLACES] = { NULL, "/dev/vda", "/dev/vdb" };
+static const char *const XEN_DEVICE[PLACES] = { NULL, "/dev/xvda", "/dev/xvdb" };
 static const char *const FOLDER[PLACES] = { NULL, "/disk1", "/disk2" };
 
 __attribute__((format(printf, 2, 3))) static int breaks(struct counters *c, const char *fmt, ...)
@@ -255,6 +257,8 @@ int main(void)
 	int listener, one = 1;
 
 	machine_begin("counters");
+	if (machine_parameter("xvd", 0))
+		memcpy(DEVICE, XEN_DEVICE, sizeof(DEVICE));
 	c.memory = mmap(NULL, COUNTERS_RING_SIZE, PROT_READ | PROT_WRITE,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	c.block = aligned_alloc(COUNTERS_BLOCK, SCAN_BLOCKS * COUNTERS_BLOCK);

@@ -19,6 +19,9 @@ static void test_parse(void **state)
 	assert_int_equal(d.nr_nics, 1);
 	assert_int_equal(d.nic[0].mac[5], 0xff);
 	assert_string_equal(d.nic[0].bridge, "lan");
+	assert_int_equal(d.nr_disks, 1);
+	assert_string_equal(d.disk[0].path, "nbd:unix:/a/b");
+	assert_true(d.disk[0].readonly);
 	assert_int_equal(d.nr_leaves, 2);
 	assert_int_equal(d.cpuid[20], 4);
 	assert_int_equal(d.nr_msrs, 1);
@@ -83,6 +86,10 @@ static void test_bad_values(void **state)
 	REFUSED(nics, "[{\"mac\":\"00:16:3e:01:02:03\",\"bridge\":\"0123456789abcdef\"}]",
 		"at most 15");
 	REFUSED(nics, "[{},{},{},{},{},{},{},{},{}]", "9 network cards, at most 8");
+	REFUSED(disks, "{}", "disks");
+	REFUSED(disks, "[7]", "no object");
+	REFUSED(disks, "[{\"path\":\"/a\"}]", "readonly");
+	REFUSED(disks, "[{},{},{},{},{},{},{},{},{}]", "9 disks, at most 8");
 	REFUSED(version, "four", "version four");
 	REFUSED(cpuid, "", "0 bytes are not 1 to 1024");
 	REFUSED(cpuid, "00", "1 bytes are not");

@@ -9,6 +9,12 @@
 
 static libxl_domain_config config;
 static libxl_device_nic nics[XEN_NICS_MAX + 1];
+static libxl_device_disk disks[XEN_DISKS_MAX + 1];
+
+static char *text(const char *constant)
+{
+	return (char *)(uintptr_t)constant;
+}
 
 static void good(void)
 {
@@ -21,6 +27,14 @@ static void good(void)
 	config.num_nics = 2;
 	config.nics = nics;
 	nics[1].devid = 1;
+	memset(disks, 0, sizeof(disks));
+	config.num_disks = 2;
+	config.disks = disks;
+	for (size_t i = 0; i < ARRAY_SIZE(disks); i++) {
+		disks[i].vdev = text("xvda");
+		disks[i].pdev_path = text("nbd:unix:/run/nbd/db/nbd");
+		disks[i].script = text(i ? "/etc/xen/scripts/block-pollux" : "block-pollux");
+	}
 }
 
 static void refused(const char *words)
@@ -90,16 +104,44 @@ static void test_devices(void **state)
 	refused("USB");
 	config.num_vtpms = 1;
 	refused("TPM");
-	config.num_disks = 1;
-	refused("disks (1)");
 	config.num_nics = XEN_NICS_MAX + 1;
 	refused("9 network cards, at most 8");
 	nics[1].devid = 2;
 	refused("no vif number 1");
 	nics[0].backend_domid = 3;
 	refused("network card 0 is served by another domain");
-	nics[1].ifname = (char *)(uintptr_t) "web0";
+	nics[1].ifname = text("web0");
 	refused("is called web0");
+}
+
+static void test_disks(void **state)
+{
+	static char path[XEN_DISK_PATH_MAX + 2] = "nbd:unix:/";
+
+	(void)state;
+	good();
+	disks[1].pdev_path = text("/dev/vg/db");
+	refused("disk xvda, /dev/vg/db, is not one that Pollux's nbdkit plugin serves");
+	disks[0].pdev_path = NULL;
+	refused("xvda, empty, is not one");
+	disks[1].pdev_path = text("nbd:unix:db");
+	refused("is not one");
+	/* A script of the other host's choice would be run here, by root. */
+	disks[0].script = text("/tmp/block-pollux");
+	refused("make it 'vdev=xvda,script=block-pollux,target=nbd:unix:/SOCKET'");
+	disks[0].script = NULL;
+	refused("is not one");
+	memset(path + 10, 'x', sizeof(path) - 11);
+	disks[0].pdev_path = path;
+	refused("256 bytes, at most 255");
+	disks[1].is_cdrom = 1;
+	refused("can be taken out");
+	disks[1].removable = 1;
+	refused("can be taken out");
+	disks[0].backend_domid = 2;
+	refused("served by another domain");
+	config.num_disks = XEN_DISKS_MAX + 1;
+	refused("9 disks, at most 8");
 }
 
 /* --- features ---------------------------------------------------------------------------- */
@@ -152,9 +194,9 @@ static void test_features(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_good),	 cmocka_unit_test(test_kinds),
-		cmocka_unit_test(test_devices),	 cmocka_unit_test(test_memory_and_processors),
-		cmocka_unit_test(test_features),
+		cmocka_unit_test(test_good),	cmocka_unit_test(test_kinds),
+		cmocka_unit_test(test_devices), cmocka_unit_test(test_memory_and_processors),
+		cmocka_unit_test(test_disks),	cmocka_unit_test(test_features),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

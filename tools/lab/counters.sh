@@ -29,7 +29,11 @@ now_ms() { echo $((${EPOCHREALTIME/./} / 1000)); }
 
 peer_of() { case $1 in a) echo b ;; b) echo a ;; esac; }
 
-guest_is_ready() { on "$1" "grep -q 'counters: ready' /run/pollux/vm/*/serial.log" 2>/dev/null; }
+guest_is_ready()
+{
+	on "$1" "cat /run/pollux/vm/*/serial.log /var/log/xen/console/guest-$VM.log 2>/dev/null |
+		grep -q 'counters: ready'"
+}
 
 # counters_start NODE: the VM and its client, counting. DISK=drbd: its disks are on DRBD.
 counters_start()
@@ -38,8 +42,7 @@ counters_start()
 		drbd_begin
 		drbd_vm_file "$1"
 	fi
-	on "$1" pollux vm create $VM_FILE >"$WORK/create.log" 2>&1 ||
-		fail "pollux vm create: $(tail -n 3 "$WORK/create.log")"
+	vm_create "$1"
 	until_true "$BOOT_LIMIT" guest_is_ready "$1" || fail "the guest with counters is not ready"
 	rm -f "$WORK/client.status" "$WORK/client.json"
 	# Not through lab(): signals must reach the client itself.

@@ -51,6 +51,7 @@ $(O)/lab/node.cpio: tools/lab/node-image tools/lab/node-init tools/lab/root.sh \
 	@tools/lab/node-image base $(O)/lab/kernel $(O)/lab/agent $@
 
 $(O)/lab/node-xen.cpio: tools/lab/node-image tools/lab/node-init tools/lab/root.sh \
+		hypervisor/xen/block-pollux \
 		$(O)/lab/agent $(O)/lab/kernel/version $(O)/lab/xen/version
 	@echo '  LAB     node with Xen'
 	@tools/lab/node-image xen $(O)/lab/kernel $(O)/lab/agent $@ $(O)/lab/xen
