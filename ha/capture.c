@@ -197,7 +197,7 @@ int capture_epoch(struct capture *c, uint64_t epoch, struct stage *stage, struct
 	struct platform *p = c->platform;
 	struct capture_steps steps = { 0 };
 	uint64_t start = p->asked_ns ? p->asked_ns : clock_now_ns(), before;
-	int r = platform_stop(p), resumed = 0;
+	int r = p->stopping ? 0 : platform_stop(p), resumed = 0;
 
 	if (r)
 		return r;

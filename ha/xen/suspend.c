@@ -21,7 +21,7 @@ struct suspend {
 	struct xs_handle *xs;
 	xenevtchn_handle *evtchn;
 	int port; /* our end; -1: none */
-	char control[48], mark[72];
+	char control[48], mark[72], kept[64];
 	uint64_t asked_ns; /* 0: it was not */
 	bool written;	   /* the word, since then */
 	xc_hypercall_buffer_t extended_buffer;
@@ -210,17 +210,47 @@ static void let_others_in(struct suspend *s)
 		xs_rm(s->xs, XBT_NULL, s->mark);
 }
 
-/* The guest's end stays behind when this process ends: Xen offers no way to close it. */
-static int subscribe(struct suspend *s)
+/*
+ * The guest's end stays behind, unbound, when this process ends: Xen offers no way to close it.
+ * The next one takes it again, else each would cost the guest one of its ports. Its number is
+ * kept where the guest cannot write.
+ */
+static int bind_kept(struct suspend *s)
+{
+	unsigned int len = 0;
+	char *word = xs_read(s->xs, XBT_NULL, s->kept, &len), *end = word;
+	unsigned long port = word ? strtoul(word, &end, 10) : 0;
+
+	if (end == word || *end || port > INT_MAX)
+		port = 0;
+	free(word);
+	if (port)
+		s->port = xenevtchn_bind_interdomain(s->evtchn, s->domid, (evtchn_port_t)port);
+	return s->port < 0 ? 0 : (int)port;
+}
+
+static int bind_new(struct suspend *s)
 {
 	int port = xc_evtchn_alloc_unbound(s->xch, s->domid, 0);
-	int fd = xenevtchn_fd(s->evtchn);
+	char word[16];
 
 	if (port < 0)
 		return -errno;
+	snprintf(word, sizeof(word), "%d", port);
+	if (!xs_write(s->xs, XBT_NULL, s->kept, word, (unsigned int)strlen(word)))
+		return errno ? -errno : -EIO;
 	s->port = xenevtchn_bind_interdomain(s->evtchn, s->domid, (evtchn_port_t)port);
-	if (s->port < 0)
-		return -errno;
+	return s->port < 0 ? -errno : port;
+}
+
+static int subscribe(struct suspend *s)
+{
+	int fd = xenevtchn_fd(s->evtchn), port = bind_kept(s);
+
+	if (!port)
+		port = bind_new(s);
+	if (port < 0)
+		return port;
 	if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK))
 		return -errno;
 	return xc_domain_subscribe_for_suspend(s->xch, s->domid, (evtchn_port_t)port) ? -errno : 0;
@@ -268,6 +298,7 @@ int suspend_open(xc_interface *xch, uint32_t domid, struct suspend **ret, struct
 	s->port = -1;
 	path_of(s, "shutdown", s->control, sizeof(s->control));
 	snprintf(s->mark, sizeof(s->mark), "/local/domain/%u/device/suspend/event-channel", domid);
+	snprintf(s->kept, sizeof(s->kept), "/local/domain/%u/pollux-suspend-port", domid);
 	r = open_all(s, why);
 	if (r)
 		suspend_close(s);
