@@ -42,8 +42,8 @@ static struct change {
 	uint8_t bytes[64];
 } change[RECORDS]; /* in the mirror */
 static unsigned int changes, drained, bounded, marks;
-static unsigned int hot; /* pages that are written all the time */
-static bool warm;	 /* what is damaged is written now and then */
+static unsigned int hot;     /* pages that are written all the time */
+static bool warm;	     /* what is damaged is written now and then */
 static unsigned int slow_us; /* what it takes to read a page */
 
 /* What the open epoch carries. */
