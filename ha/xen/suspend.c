@@ -24,6 +24,7 @@ struct suspend {
 	char control[48], mark[72], kept[64];
 	uint64_t asked_ns; /* 0: it was not */
 	bool written;	   /* the word, since then */
+	bool keeps;	   /* others out */
 	xc_hypercall_buffer_t extended_buffer;
 	void *extended; /* its memory */
 	vcpu_guest_context_any_t context;
@@ -36,12 +37,23 @@ static void path_of(const struct suspend *s, const char *name, char *ret, size_t
 
 /* --- asking ------------------------------------------------------------------------- */
 
+static bool get_info(struct suspend *s, xc_dominfo_t *ret)
+{
+	return xc_domain_getinfo(s->xch, s->domid, 1, ret) == 1 && ret->domid == s->domid;
+}
+
 static bool is_suspended(struct suspend *s)
 {
 	xc_dominfo_t info;
 
-	return xc_domain_getinfo(s->xch, s->domid, 1, &info) == 1 && info.domid == s->domid &&
-	       info.shutdown && info.shutdown_reason == SHUTDOWN_suspend;
+	return get_info(s, &info) && info.shutdown && info.shutdown_reason == SHUTDOWN_suspend;
+}
+
+static bool is_paused(struct suspend *s)
+{
+	xc_dominfo_t info;
+
+	return get_info(s, &info) && info.paused;
 }
 
 /* What somebody else has told the guest, to reboot for one, is not written over. */
@@ -115,6 +127,11 @@ int suspend_look(struct suspend *s)
 		write_word(s); /* else the next look, or nobody any more */
 	if (clock_now_ns() < s->asked_ns + SUSPEND_NS)
 		return -EINPROGRESS;
+	/* It cannot, until whoever did that lets it run. */
+	if (is_paused(s)) {
+		s->asked_ns = clock_now_ns();
+		return -EINPROGRESS;
+	}
 	take_back(s);
 	return -ETIMEDOUT;
 }
@@ -198,15 +215,66 @@ static bool offers_suspend(struct suspend *s)
 	return offers;
 }
 
-/* Port 0 is none. The guest's driver does not look there; older ones, that did, wrote it. */
-static int keep_others_out(struct suspend *s)
+/* Xen refuses what is on already. */
+static int is_logged(struct suspend *s, bool *ret)
 {
-	return xs_write(s->xs, XBT_NULL, s->mark, "0", 1) ? 0 : -EIO;
+	if (xc_shadow_control(s->xch, s->domid, XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY, NULL, 0) <
+	    0) {
+		*ret = true;
+		return errno == EINVAL ? 0 : -errno;
+	}
+	*ret = false;
+	return xc_shadow_control(s->xch, s->domid, XEN_DOMCTL_SHADOW_OP_OFF, NULL, 0) < 0 ? -errno
+											  : 0;
 }
 
+static bool is_marked(struct suspend *s)
+{
+	unsigned int len;
+	char *word = xs_read(s->xs, XBT_NULL, s->mark, &len);
+	bool marked = word && !strcmp(word, "0");
+
+	free(word);
+	return marked;
+}
+
+/* `xl migrate` has its writes followed, `xl save` has it suspended. */
+static int is_moved(struct suspend *s, bool *ret)
+{
+	if (!is_suspended(s))
+		return is_logged(s, ret);
+	*ret = true;
+	return 0;
+}
+
+/*
+ * Port 0 is none. The guest's driver does not look there; older ones, that did, wrote it. Under
+ * the mark it is an engine that has done so, be it one that died; without it somebody else has,
+ * and would have a torn copy of the guest that we let run, or whose writes we take.
+ */
+static int keep_others_out(struct suspend *s, struct reason *why)
+{
+	bool moved = false;
+	int r = is_marked(s) ? 0 : is_moved(s, &moved);
+
+	if (r)
+		return reason_set(why, -r, "the writes of domain %u cannot be followed: %s",
+				  s->domid, strerror(-r));
+	if (moved)
+		return reason_set(why, EBUSY,
+				  "domain %u is being saved or migrated by somebody else; protect "
+				  "it when that has ended",
+				  s->domid);
+	s->keeps = xs_write(s->xs, XBT_NULL, s->mark, "0", 1);
+	return s->keeps ? 0 : reason_set(why, EIO, "%s cannot be written", s->mark);
+}
+
+/* What is still followed the next engine takes up. */
 static void let_others_in(struct suspend *s)
 {
-	if (s->xs)
+	bool logged;
+
+	if (s->keeps && !is_logged(s, &logged) && !logged)
 		xs_rm(s->xs, XBT_NULL, s->mark);
 }
 
@@ -278,9 +346,10 @@ static int open_all(struct suspend *s, struct reason *why)
 	s->extended = extended;
 	if (!s->extended)
 		return -ENOMEM;
-	r = keep_others_out(s);
-	if (!r)
-		r = subscribe(s);
+	r = keep_others_out(s, why);
+	if (r)
+		return r;
+	r = subscribe(s);
 	return r ? reason_set(why, -r, "domain %u: its suspend cannot be subscribed to: %s",
 			      s->domid, strerror(-r))
 		 : 0;

@@ -26,7 +26,8 @@
 
 struct suspend;
 
-/* Refuses a guest that does not offer to suspend. */
+/* Refuses a guest that does not offer to suspend. -EBUSY: somebody else saves or
+ * migrates it. */
 int suspend_open(xc_interface *xch, uint32_t domid, struct suspend **ret, struct reason *why);
 /* A domain that was asked to stop is awaited, for a while, and runs on. Takes NULL. */
 void suspend_close(struct suspend *s);
@@ -35,8 +36,8 @@ int suspend_fd(const struct suspend *s);
 
 /* A word of others that the guest has not read yet goes first. */
 int suspend_ask(struct suspend *s);
-/* 0: it is suspended, asked or not; -EINPROGRESS: it runs, still; -ETIMEDOUT: it was asked and
- * did not, and need not any more. */
+/* 0: it is suspended, asked or not; -EINPROGRESS: it runs, still, or `xl pause` holds it;
+ * -ETIMEDOUT: it was asked and did not, and need not any more. */
 int suspend_look(struct suspend *s);
 /* Of a domain that is suspended. -ESTALE: it is so no more, somebody else has let it run: what was
  * read of it since suspend_look() is void. */

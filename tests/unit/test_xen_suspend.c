@@ -23,9 +23,10 @@
 #define OUR_PORT   4
 
 static struct world {
-	bool offers, suspended, no_extended, marked;
+	bool offers, suspended, paused, no_extended, marked, logged;
 	bool slow_late; /* it has read the word, and suspends while somebody waits for it */
-	char control[16];
+	char control[16], kept[16];
+	unsigned int ports; /* of the guest that were taken */
 	uint64_t now_ns, mask, extended[72];
 	uint64_t rax;
 	int subscribed;
@@ -50,9 +51,27 @@ int xc_domain_getinfo(xc_interface *xch, uint32_t first, unsigned int max, xc_do
 	memset(info, 0, sizeof(*info));
 	info->domid = first;
 	info->hvm = 1;
+	info->paused = world.paused;
 	info->shutdown = world.suspended;
 	info->shutdown_reason = world.suspended ? SHUTDOWN_suspend : 0;
 	return 1;
+}
+
+int xc_shadow_control(xc_interface *xch, uint32_t domid, unsigned int op, unsigned int *mb,
+		      unsigned int mode)
+{
+	bool on = op == XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY;
+
+	(void)xch;
+	(void)mb;
+	(void)mode;
+	assert_int_equal(domid, DOMID);
+	assert_true(on || op == XEN_DOMCTL_SHADOW_OP_OFF);
+	errno = EINVAL;
+	if (on == world.logged)
+		return -1;
+	world.logged = on;
+	return 0;
 }
 
 int xc_vcpu_getcontext(xc_interface *xch, uint32_t domid, uint32_t vcpu,
@@ -133,6 +152,7 @@ xc_evtchn_port_or_error_t xc_evtchn_alloc_unbound(xc_interface *xch, uint32_t do
 	(void)xch;
 	assert_int_equal(dom, DOMID);
 	assert_int_equal(remote, 0);
+	world.ports++;
 	return GUEST_PORT;
 }
 
@@ -216,6 +236,10 @@ void *xs_read(struct xs_handle *xs, xs_transaction_t t, const char *path, unsign
 	(void)t;
 	if (strstr(path, "/7/control/feature-suspend"))
 		value = world.offers ? "1" : NULL;
+	if (strstr(path, "/7/device/suspend/event-channel"))
+		value = world.marked ? "0" : NULL;
+	if (strstr(path, "/7/pollux-suspend-port"))
+		value = world.kept[0] ? world.kept : NULL;
 	if (value)
 		*len = (unsigned int)strlen(value);
 	return value ? strdup(value) : NULL;
@@ -229,6 +253,10 @@ bool xs_write(struct xs_handle *xs, xs_transaction_t t, const char *path, const 
 	if (!strcmp(path, "/local/domain/7/device/suspend/event-channel")) {
 		assert_memory_equal(data, "0", len);
 		return world.marked = true;
+	}
+	if (!strcmp(path, "/local/domain/7/pollux-suspend-port")) {
+		snprintf(world.kept, sizeof(world.kept), "%.*s", (int)len, (const char *)data);
+		return true;
 	}
 	assert_string_equal(path, "/local/domain/7/control/shutdown");
 	snprintf(world.control, sizeof(world.control), "%.*s", (int)len, (const char *)data);
@@ -365,6 +393,38 @@ static void test_guest_that_cannot(void **state)
 	assert_null(s);
 }
 
+/* `xl save` or `xl migrate` is at it. Not so what an engine has left, by its mark. */
+static void test_moved_by_others(void **state)
+{
+	struct suspend *s = NULL;
+	struct reason why;
+
+	(void)state;
+	world = (struct world){ .offers = true, .mask = 7, .now_ns = NS_PER_S, .logged = true };
+	assert_int_equal(suspend_open(NULL, DOMID, &s, &why), -EBUSY);
+	assert_non_null(strstr(why.text, "domain 7 is being saved or migrated"));
+	assert_true(world.logged);
+	assert_false(world.marked);
+	world.logged = false;
+	world.suspended = true;
+	assert_int_equal(suspend_open(NULL, DOMID, &s, &why), -EBUSY);
+	assert_false(world.marked);
+	assert_int_equal(world.resumed, 0);
+	world.logged = true;
+	world.suspended = false;
+
+	world.marked = true;
+	assert_int_equal(suspend_open(NULL, DOMID, &s, &why), 0);
+	assert_true(world.logged);
+	suspend_close(s);
+	assert_true(world.marked); /* the next engine's */
+	assert_int_equal(suspend_open(NULL, DOMID, &s, &why), 0);
+	assert_int_equal(world.ports, 1); /* the one that the engine before had */
+	world.logged = false;
+	end(s);
+	assert_false(world.logged);
+}
+
 static void test_guest_that_does_not(void **state)
 {
 	struct suspend *s = begin();
@@ -379,6 +439,28 @@ static void test_guest_that_does_not(void **state)
 	assert_int_equal(suspend_look(s), -EINPROGRESS);
 	end(s);
 	assert_int_equal(world.resumed, 0);
+}
+
+/* `xl pause` is no failure of the guest's: its time begins anew when it may run. */
+static void test_guest_that_is_paused(void **state)
+{
+	struct suspend *s = begin();
+
+	(void)state;
+	assert_int_equal(suspend_ask(s), 0);
+	world.paused = true;
+	for (unsigned int i = 0; i < 100; i++) {
+		world.now_ns += 7 * NS_PER_S;
+		assert_int_equal(suspend_look(s), -EINPROGRESS);
+	}
+	world.paused = false;
+	world.now_ns += 2 * NS_PER_S;
+	assert_int_equal(suspend_look(s), -EINPROGRESS);
+	guest_reads();
+	guest_suspends();
+	assert_int_equal(suspend_look(s), 0);
+	assert_int_equal(suspend_resume(s), 0);
+	end(s);
 }
 
 /* It had begun, and is found suspended when nobody asks any more. */
@@ -477,7 +559,9 @@ int main(void)
 		cmocka_unit_test(test_stop_and_go_on),
 		cmocka_unit_test(test_extended_state),
 		cmocka_unit_test(test_guest_that_cannot),
+		cmocka_unit_test(test_moved_by_others),
 		cmocka_unit_test(test_guest_that_does_not),
+		cmocka_unit_test(test_guest_that_is_paused),
 		cmocka_unit_test(test_guest_that_is_late),
 		cmocka_unit_test(test_word_of_others),
 		cmocka_unit_test(test_resumed_by_others),
