@@ -3,8 +3,8 @@
 # timeout: 900
 #
 # A domain of Xen with disks that an nbdkit server gives away, and blkback to the guest: the
-# guest with counters in memory, on two disks and in its replies, whose host loses its power.
-# And what of its disks is refused, on either host.
+# guest with counters in memory, on two disks and in its replies, whose host loses its power,
+# and then the other one a server. And what a host is refused for that lacks what disks need.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export LAB_NAME=${LAB_NAME:-pollux-xen-disk} LAB_PLATFORM=xen
@@ -29,7 +29,6 @@ serve_disks a
 
 say "a domain with two served disks"
 counters_start a
-on a 'xl block-list counters; cat /sys/block/nbd?/size'
 
 # Told at once, or, where hosts are slow, by the status soon after.
 is_told() { grep -qF "$1" "$WORK/protect.log" || [[ $(vm_get a .word) == *"$1"* ]]; }
@@ -54,5 +53,18 @@ counters_ask
 say "its host loses its power"
 power_cut a
 say "memory, both disks and replies: $(cat "$WORK/values.json")"
-on b 'xl list; xl block-list counters'
+
+say "protected the other way, once its own disks are served again"
+on a modprobe nbd
+serve_disks a
+until_true "$PROTECT_LIMIT" vm_is_protected b || fail "not protected: $(vm_get b .word)"
+counters_ask
+say "the server of a disk dies"
+on b 'kill -9 $(cat /run/nbd/two/pid)'
+until_true "$TAKEOVER_LIMIT" vm_was_taken_over a || fail "a did not take over: $(vm_get b .word)"
+until_true 60 counted_more_than "$(client_get sent)" || fail "the client hears nothing from a"
+counters_ask
+say "memory, both disks and replies: $(cat "$WORK/values.json")"
+detached() { on b '[ -z "$(ls -d /sys/block/nbd*/pid 2>/dev/null)" ]'; }
+until_true "$LIMIT" detached || fail "b keeps a device of the disks: $(on b xl list)"
 counters_end
