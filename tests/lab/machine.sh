@@ -9,9 +9,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export LAB_NAME=${LAB_NAME:-pollux-machine}
-# Four processors on an emulated one: heartbeats may wait. With two, QEMU 7.2 now and then lets
-# a vCPU's thread in the node's kernel run on with the guest's GS base (docs/testing.md).
-export LAB_CPUS=${LAB_CPUS:-1} LAB_TIMEOUT=10s LAB_INTERVAL=200ms
+# Four processors on an emulated two: heartbeats may wait.
+export LAB_TIMEOUT=10s LAB_INTERVAL=200ms
 . tests/lab/common.sh machine
 DATA=/var/lib/pollux/data.img
 FIXED=/var/lib/pollux/fixed.img

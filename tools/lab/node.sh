@@ -88,6 +88,16 @@ machine_append()
 # What a node is: kvm, a Linux host, or xen, Xen with a Linux dom0.
 platform() { cat "$STATE/platform"; }
 
+# Emulated, the first processor is no VM's (node-init); of Xen's it is dom0's.
+node_cpus()
+{
+	local cpus=${LAB_CPUS:-2}
+	case $(cat "$STATE/accelerator")-$(platform) in
+	tcg-kvm) cpus=$((cpus + 1)) ;;
+	esac
+	echo "$cpus"
+}
+
 machine_flags()
 {
 	case $1-$(platform) in
@@ -110,7 +120,7 @@ XEN_CPU=qemu64,+svm,+npt,+ssse3,+sse4.1,+sse4.2,+popcnt,+movbe,+aes,+invtsc,x-fo
 xen_append()
 {
 	echo "console=com1 loglvl=warning guest_loglvl=error dom0_mem=$((${LAB_MEM:-2048} / 2))M,max:$((${LAB_MEM:-2048} / 2))M \
-dom0_max_vcpus=$((${LAB_CPUS:-2} - 1)) spec-ctrl=no xpti=no pcid=0 ${LAB_XEN_APPEND-}"
+dom0_max_vcpus=$((${LAB_CPUS:-2} - 1)) dom0_vcpus_pin spec-ctrl=no xpti=no pcid=0 ${LAB_XEN_APPEND-}"
 }
 
 # What QEMU boots, in `boot`: dom0's kernel, or Xen, whose modules dom0's kernel with its
@@ -232,7 +242,7 @@ node_start()
 		exec ip netns exec "$NETNS" qemu-system-x86_64 \
 			-name "$LAB_NAME-$node" -nodefaults -no-user-config -display none -no-reboot \
 			-machine "${LAB_MACHINE:-q35}" $(machine_flags "$(cat "$STATE/accelerator")") \
-			-smp "${LAB_CPUS:-2}" -m "${LAB_MEM:-2048}" \
+			-smp "$(node_cpus)" -m "${LAB_MEM:-2048}" \
 			"${boot[@]}" \
 			-chardev "socket,id=console,path=$STATE/$node.console,server=on,wait=off,logfile=$LAB_DIR/$node.console.log,logappend=on" \
 			-serial chardev:console \
