@@ -86,6 +86,15 @@ static const int allowed[] = {
 	SCMP_SYS(exit_group),
 };
 
+/*
+ * Refused, not deadly: a C library looks for a file of its own accord and goes on without it.
+ * glibc's malloc() counts the machine's processors in one once threads are many.
+ */
+static const int refused[] = {
+	SCMP_SYS(open),
+	SCMP_SYS(openat),
+};
+
 /* Without a C library's look into files of users, which an initramfs may not have. */
 static void find_user(uid_t *ret_uid, gid_t *ret_gid)
 {
@@ -141,6 +150,8 @@ static int filter_calls(struct reason *why)
 
 	for (size_t i = 0; !err && i < ARRAY_SIZE(allowed); i++)
 		err = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed[i], 0);
+	for (size_t i = 0; !err && i < ARRAY_SIZE(refused); i++)
+		err = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), refused[i], 0);
 	if (!err)
 		err = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
 	if (!err)
