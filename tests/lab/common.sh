@@ -15,12 +15,22 @@ LIMIT=${LIMIT:-60}
 
 say() { echo "# $*"; }
 
+# What happened last, for who has the test's words alone.
+tell_events()
+{
+	local node
+	for node in a b; do
+		timeout 20 "$SCENARIO_DIR/pollux-lab" sh $node 'pollux events | tail -n 6' \
+			</dev/null 2>/dev/null | sed "s/^/# $node: /"
+	done
+}
+
 finish()
 {
 	local status=$?
 	trap - EXIT INT TERM
 	client_end || true
-	[ $status -eq 0 ] || collect_logs || true
+	[ $status -eq 0 ] || { collect_logs; tell_events; } || true
 	[ -n "${KEEP-}" ] || lab down || true
 	[ $status -eq 0 ] || echo "logs: $WORK and $O/lab/run/$LAB_NAME"
 	exit $status

@@ -60,10 +60,12 @@ lab freeze a
 lab thaw a
 reaches 192.168.77.11 || fail "a thawed node does not answer"
 lab sh a 'echo kept >/var/lib/pollux/kept; sync'
+lab push a Makefile /var/lib/pollux/pushed
 lab kill a
 [[ $(lab status) == *'node a: off'* ]] || fail "a killed node is not off"
 lab start a
 [ "$(lab sh a cat /var/lib/pollux/kept)" = kept ] || fail "the disk did not survive"
+lab sh a cat /var/lib/pollux/pushed | cmp - Makefile || fail "what was pushed did not survive"
 
 echo '# captures'
 lab capture start lan icmp

@@ -325,13 +325,15 @@ node_forward()
 		"$(mgmt_address "$1")" nc 127.0.0.1 "$2"
 }
 
+# What is pushed outlives a power cut.
 node_push()
 {
 	local mode=644
 	[ -r "$2" ] || die "cannot read $2"
 	[ ! -x "$2" ] || mode=755
 	in_lab "$IMAGES/agent" call "$(mgmt_address "$1")" sh -c \
-		'cat >"$1.part" && chmod "$2" "$1.part" && mv -f "$1.part" "$1"' sh "$3" $mode <"$2"
+		'cat >"$1.part" && chmod "$2" "$1.part" && mv -f "$1.part" "$1" && sync "$1"' \
+		sh "$3" $mode <"$2"
 }
 
 node_pull()
