@@ -50,8 +50,8 @@ int capture_begin(struct capture *c);
 int capture_end(struct capture *c);
 
 /* Takes the checkpoint of `epoch` into `slot`. A guest that was asked to stop (platform.h) has
- * done so. -E2BIG: the dirty set (nr_dirty) does not
- * fit; the domain runs again and a live round must come first. */
+ * done so. -E2BIG: the dirty set (nr_dirty) does not fit; the domain runs again and a live
+ * round must come first. */
 int capture_epoch(struct capture *c, uint64_t epoch, struct stage *stage, struct stage_slot *slot,
 		  struct capture_steps *ret);
 /* Takes the dirty set of the running domain into `round`, with what is carried. */
