@@ -16,6 +16,7 @@
 #include "tools/daemon/kept.h"
 #include "tools/daemon/paths.h"
 #include "tools/daemon/prepare_room.h"
+#include "tools/daemon/process.h"
 #include "tools/daemon/vm.h"
 #include "tools/daemon/vm_platform.h"
 #include "tools/daemon/worker.h"
@@ -261,6 +262,9 @@ static void prepare(struct daemon *d, const struct ask *ask, struct json_object 
 	if (!admit(d, ask, vm, &rec, reply))
 		return;
 	if (vm) {
+		/* The other host may have seen it before our own watch did. */
+		if (!process_alive(&vm->server))
+			vm_tell_died(d, vm);
 		events_add(d, ask->vm, vm->standby ? "standby.renewed" : "vm.superseded",
 			   "ended here: generation %llu runs on %s",
 			   (unsigned long long)ask->generation, ask->from);

@@ -386,6 +386,16 @@ static void end(struct daemon *d, struct vm *vm, bool keep)
 	forget(d, vm);
 }
 
+void vm_tell_died(struct daemon *d, const struct vm *vm)
+{
+	struct path log = path_under(d->conf.log_dir, "%s-%s.log", vm->name, vm->platform->log);
+	char words[160];
+
+	process_last_words(log.text, words, sizeof(words));
+	events_add(d, vm->name, "vm.died", "%s has ended: %s", vm->platform->program,
+		   words[0] ? words : "without a word");
+}
+
 void vm_end(struct daemon *d, struct vm *vm)
 {
 	end(d, vm, false);

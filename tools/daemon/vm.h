@@ -93,6 +93,8 @@ int vm_serve_again(struct daemon *d, struct vm *vm, struct reason *why);
 int vm_describe(struct daemon *d, struct vm *vm, struct reason *why);
 /* Writes down what a restart of polluxd needs. */
 int vm_save(struct daemon *d, const struct vm *vm);
+/* The event of a process that serves the VM and has ended, with its last words. */
+void vm_tell_died(struct daemon *d, const struct vm *vm);
 /* Ends both processes and forgets the VM. Its disks stay. */
 void vm_end(struct daemon *d, struct vm *vm);
 /* The same, but its memory is kept for a standby to come (kept.h). */

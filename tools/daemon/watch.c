@@ -236,19 +236,14 @@ static bool serve_again(struct daemon *d, struct vm *vm)
 
 static void server_died(struct daemon *d, struct vm *vm)
 {
-	const struct vm_platform *p = vm->platform;
-	struct path log = path_under(d->conf.log_dir, "%s-%s.log", vm->name, p->log);
 	bool again = !vm->standby && !vm->guard.wanted && !runs_elsewhere(d, vm) &&
 		     !strcmp(action_of(vm, CONTROL_CRASH), "restart");
-	char words[160];
 
-	process_last_words(log.text, words, sizeof(words));
 	if (runs_elsewhere(d, vm))
 		events_add(d, vm->name, "vm.superseded", "ended here; it runs on %s",
 			   vm->guard.peer);
 	else
-		events_add(d, vm->name, "vm.died", "%s has ended: %s", p->program,
-			   words[0] ? words : "without a word");
+		vm_tell_died(d, vm);
 	if (serve_again(d, vm))
 		return;
 	if (vm->foreign && !runs_elsewhere(d, vm))
