@@ -211,6 +211,15 @@ static void disk_lost(struct engine *e, const char *text)
 		link_broke(e, NULL);
 }
 
+/* A guest that waits for such a disk may not come to a stop, and so no epoch would tell. */
+static void look_at_disks(struct engine *e, const struct primary *p)
+{
+	struct reason why;
+
+	if (e->role.state == ROLE_PROTECTED && p->mirror && mirror_check(p->mirror, &why))
+		disk_lost(e, why.text);
+}
+
 static void prepared(struct engine *e, const struct letter *l)
 {
 	struct primary *p = e->side;
@@ -349,6 +358,7 @@ static uint64_t look_at_vm(struct engine *e, uint64_t now_ns)
 		p->looked_ns = now_ns;
 		primary_look_at_vm(e);
 		primary_look_at_output(e);
+		look_at_disks(e, p);
 	}
 	return p->looked_ns + LOOK_AT_VM_NS;
 }

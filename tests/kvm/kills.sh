@@ -52,7 +52,8 @@ revive()
 }
 
 protected() { [ "$(status a .protected)" = true ]; }
-unprotected() { ! protected; }
+# Not protected, or anew since then: a host asks for another standby at once.
+lost_since() { ! protected || [ "$(status a .generation)" -gt "$1" ]; }
 await_protected()
 {
 	until_true 20 protected || fail "$what: never protected: $(status a .word) $(cat "$T/protect.out")"
@@ -118,7 +119,7 @@ settle()
 # scene NAME HOST:WHAT MS
 scene()
 {
-	local host=${2%:*} part=${2#*:} pause
+	local host=${2%:*} part=${2#*:} pause generation
 	what="$1 $2 after $3 ms"
 	pause=$(printf '%d.%03d' $(($3 / 1000)) $(($3 % 1000)))
 	begin
@@ -130,9 +131,10 @@ scene()
 	takeover) cut_off a all ;;
 	esac
 	sleep "$pause"
+	[ "$2" != b:standby ] || generation=$(status a .generation)
 	cut_off "$host" "$part"
 	if [ "$2" = b:standby ] && [ "$1" = protected ]; then
-		until_true 4 unprotected || fail "$what: still protected by a dead standby"
+		until_true 4 lost_since "$generation" || fail "$what: still protected by a dead standby"
 	fi
 	sleep 0.7
 	revive
