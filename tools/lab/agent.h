@@ -39,6 +39,7 @@ int agent_write_all(int fd, const void *data, size_t len);
 /* The roles of the program; each returns the exit status of the process. */
 int agent_serve(void);
 int agent_keys(void); /* a process stays behind */
+int agent_tsc(void);
 int agent_call(const char *host, int terminal, char **argv);
 int agent_console(const char *socket_path);
 int agent_forward(const char *port, char **argv);

@@ -15,6 +15,8 @@ int main(int argc, char **argv)
 		return agent_serve();
 	if (argc == 2 && strcmp(argv[1], "keys") == 0)
 		return agent_keys();
+	if (argc == 2 && strcmp(argv[1], "tsc") == 0)
+		return agent_tsc();
 	if (argc >= 4 && strcmp(argv[1], "call") == 0)
 		return agent_call(argv[2], 0, argv + 3);
 	if (argc >= 4 && strcmp(argv[1], "terminal") == 0)
@@ -23,7 +25,8 @@ int main(int argc, char **argv)
 		return agent_console(argv[2]);
 	if (argc >= 4 && strcmp(argv[1], "forward") == 0)
 		return agent_forward(argv[2], argv + 3);
-	fprintf(stderr, "usage: lab-agent serve | keys | call HOST CMD... | terminal HOST CMD... | "
-			"console SOCKET | forward PORT CMD...\n");
+	fprintf(stderr,
+		"usage: lab-agent serve | keys | tsc | call HOST CMD... | terminal HOST CMD... | "
+		"console SOCKET | forward PORT CMD...\n");
 	return 2;
 }

@@ -78,11 +78,12 @@ accelerator()
 
 # clearcpuid=112, REP_GOOD: the kernel's own copies use a loop as well. tsc=reliable: emulated
 # processors have one TSC, but the kernel compares them while threads come and go, and would
-# take the HPET instead, of which each reading is a system call and leaves the machine. The
+# take the HPET instead, of which each reading is a system call and leaves the machine. Its
+# frequency is said: what the kernel measures on a busy machine may be wrong by a factor. The
 # other processors come up when the kernel has patched itself for the last time (node-init).
 machine_append()
 {
-	[ "$1" = kvm ] || echo "clearcpuid=112 tsc=reliable maxcpus=1 noreplace-smp"
+	[ "$1" = kvm ] || echo "clearcpuid=112 tsc=reliable tsc_early_khz=$("$IMAGES/agent" tsc) maxcpus=1 noreplace-smp"
 }
 
 # What a node is: kvm, a Linux host, or xen, Xen with a Linux dom0.
