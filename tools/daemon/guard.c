@@ -15,7 +15,6 @@
 
 #define START_NS       (10 * NS_PER_S) /* until pollux-ha answers */
 #define POLL_NS	       (20 * NS_PER_MS)
-#define END_NS	       (5 * NS_PER_S)
 #define BACKOFF_MAX_NS (30 * NS_PER_S)
 
 static void put_tls(const struct conf *conf, struct json_object *o)
@@ -151,7 +150,7 @@ static int launch(struct daemon *d, struct vm *vm, int listen_fd, struct reason 
 	if (!r)
 		r = await_answer(d, vm, why);
 	if (r < 0)
-		process_end(&p, END_NS);
+		process_end(&p, vm->platform->end_ns);
 	return r;
 }
 
@@ -229,7 +228,7 @@ void guard_end(struct daemon *d, struct vm *vm)
 	vm->guard.wanted = false;
 	vm->guard.process = (struct process){ 0 };
 	daemon_unlock(d);
-	process_end(&p, END_NS);
+	process_end(&p, vm->platform->end_ns);
 	forget(d, vm);
 }
 

@@ -41,7 +41,7 @@ struct vm_platform {
 	const char *engine;  /* replicates a VM */
 	bool memory_here;    /* the guest's memory is memory of this Linux */
 	bool lives_on;	     /* the VM goes on without the program, and a new one takes it up */
-	uint64_t end_ns;     /* what the end of a VM may take */
+	uint64_t end_ns;     /* what the end of a VM, or of its engine, may take */
 
 	/* What follows the program's name and --run-dir. `s` NULL: it is to take the VM up that
 	 * has lost it; only where it lives on. */
