@@ -11,9 +11,12 @@
  *   dirty_net=N         broadcast frames of 1,000 bytes sent in each period (0)
  *   dirty_console=1     a numbered line on the console, and on the virtio console, in
  *			 each period (0)
+ *   dirty_gaps=1        look every ms whether the machine goes on (0)
  *
  * It prints `dirty: ready`, then every 5 s how many periods it did and how many
- * were late, so that a test sees whether the load was what it asked for.
+ * were late, so that a test sees whether the load was what it asked for; and with
+ * dirty_gaps for how long, of all the time so far, it found that nothing ran here,
+ * both in ticks of the processor's counter, which a suspended guest's clock is not.
  */
 #include "tests/guest/machine.h"
 
@@ -30,13 +33,17 @@
 #include <sys/socket.h>
 #include <linux/if_packet.h>
 #include <linux/if_ether.h>
+#include <pthread.h>
 #include <time.h>
 #include <unistd.h>
+#include <x86intrin.h>
 
 #define PAGE	  4096u
 #define NS_PER_S  1000000000ull
 #define REPORT_NS (5 * NS_PER_S)
 #define FRAME_LEN 1000
+#define LOOK_NS	  1000000ull
+#define GAP_LOOKS 10u /* so many looks late: no timer is that */
 
 struct load {
 	uint64_t pages;
@@ -155,13 +162,53 @@ static void do_period(struct load *l, uint64_t round)
 		dprintf(l->hvc, "dirty: period %llu\n", (unsigned long long)round);
 }
 
+/* Relaxed: a report may have one of them a gap older than the other. */
+static uint64_t gaps, gap_ticks, all_ticks;
+
+/* What a look takes when nothing is in the way is measured before there is anything. */
+static void *look_for_gaps(void *nothing)
+{
+	const struct timespec pause = { .tv_nsec = LOOK_NS };
+	uint64_t usual = UINT64_MAX, begin = __rdtsc(), last = begin;
+
+	for (uint64_t looks = 0;; looks++) {
+		uint64_t now, took;
+
+		nanosleep(&pause, NULL);
+		now = __rdtsc();
+		took = now - last;
+		last = now;
+		if (took < usual)
+			usual = took;
+		if (took > GAP_LOOKS * usual) {
+			__atomic_add_fetch(&gaps, 1, __ATOMIC_RELAXED);
+			__atomic_add_fetch(&gap_ticks, took - usual, __ATOMIC_RELAXED);
+		}
+		__atomic_store_n(&all_ticks, now - begin, __ATOMIC_RELAXED);
+	}
+	return nothing;
+}
+
+static void report_gaps(void)
+{
+	if (__atomic_load_n(&all_ticks, __ATOMIC_RELAXED))
+		printf("dirty: gaps=%llu gap_ticks=%llu ticks=%llu\n",
+		       (unsigned long long)__atomic_load_n(&gaps, __ATOMIC_RELAXED),
+		       (unsigned long long)__atomic_load_n(&gap_ticks, __ATOMIC_RELAXED),
+		       (unsigned long long)__atomic_load_n(&all_ticks, __ATOMIC_RELAXED));
+}
+
 int main(void)
 {
 	struct load l = { .disk = -1, .net = -1, .hvc = -1 };
 	uint64_t next, report, late = 0;
+	pthread_t watcher;
 
 	machine_begin("dirty");
 	load_init(&l);
+	if (machine_parameter("dirty_gaps", 0) &&
+	    pthread_create(&watcher, NULL, look_for_gaps, NULL))
+		printf("dirty: no thread\n");
 	printf("dirty: ready pages=%llu period_ns=%llu\n", (unsigned long long)l.pages,
 	       (unsigned long long)l.period_ns);
 	next = now_ns();
@@ -180,6 +227,7 @@ int main(void)
 			report = now + REPORT_NS;
 			printf("dirty: periods=%llu late=%llu\n", (unsigned long long)round,
 			       (unsigned long long)late);
+			report_gaps();
 		}
 		sleep_until(next);
 	}

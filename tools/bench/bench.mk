@@ -19,7 +19,11 @@ $(O)/bench/disklog: $(O)/obj/tools/bench/disklog.o $(call archive,disk-replica) 
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) $^ $(shell $(PKG_CONFIG) --libs libxxhash 2>/dev/null) -o $@
 
-.PHONY: bench-encode bench-dirty bench-disklog bench-lab
+$(O)/bench/xen-pause: $(O)/obj/tools/bench/xen_pause.o
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) $^ $(shell $(PKG_CONFIG) --libs xenstore 2>/dev/null) -o $@
+
+.PHONY: bench-encode bench-dirty bench-disklog bench-lab bench-xen
 bench-encode: $(O)/bench/encode
 	@$< $(O)/bench/encode.json
 
@@ -36,4 +40,9 @@ bench-lab: deps
 		O=$(O) tools/bench/$$bench || failed="$$failed $$bench"; echo; done; \
 		[ -z "$$failed" ] || { echo "bench: failed:$$failed" >&2; exit 1; }
 
-bench: bench-encode bench-dirty bench-disklog bench-lab
+# PLATFORM=xen: beside `xl remus`, on hosts that run Xen.
+bench-xen: deps
+	@$(MAKE) --no-print-directory -j2 lab-xen $(O)/bench/xen-pause
+	@O=$(O) tools/bench/xen
+
+bench: $(if $(filter xen,$(PLATFORM)),bench-xen,bench-encode bench-dirty bench-disklog bench-lab)
