@@ -42,6 +42,18 @@ mv "$T/b/capabilities" "$T/b/away"
 expect 3 "this host does not run Xen" on a protect web b
 mv "$T/b/away" "$T/b/capabilities"
 
+# An engine that ends, later than protect looks, and again: there is a way out.
+mkdir -p "$T/a/state/web"
+echo 5 >"$T/a/state/web/ends"
+expect 0 "begins" on a protect web b
+echo 0 >"$T/a/state/web/ends"
+expect 3 "already protected" on a protect web b
+until_says 10 "it cannot be protected" on a events
+expect 0 "ended" on a unprotect web
+expect 0 "pollux-ha could not be asked" on a events
+expect 0 "never asked for" on a status web
+rm "$T/a/state/web/ends"
+
 expect 0 "begins" on a protect web b
 expect 0 "protected" on a wait web --for=protected --timeout=10s
 expect 0 "standby" on b vm list

@@ -8,7 +8,8 @@
  * pollux-xen: the domains of a host are files in $FAKE_XEN, NAME holds its number. Signals as
  * pollux-vmm; a file that goes is a domain that somebody has destroyed. $FAKE_XEN/NAME.bad
  * holds why it cannot be protected.
- * pollux-ha: SIGUSR1 on a backup takes over.
+ * pollux-ha: SIGUSR1 on a backup takes over. STATE/VM/ends: after how many seconds it ends,
+ * without an answer to anybody.
  * With --raw SOCKET: sends its input there and prints the answer, NUL bytes as newlines.
  */
 #include <getopt.h>
@@ -255,6 +256,22 @@ static void take_role(void)
 	pthread_create(&thread, NULL, be_primary, NULL);
 }
 
+static void end_early(void)
+{
+	char path[sizeof(ha.s.record_dir) + 8];
+	unsigned int seconds = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/ends", ha.s.record_dir);
+	f = fopen(path, "re");
+	if (!f)
+		return;
+	if (fscanf(f, "%u", &seconds) == 1)
+		sleep(seconds);
+	fprintf(stderr, "<3>pollux-ha: it cannot be protected\n");
+	exit(1);
+}
+
 static int run_ha(const char *file)
 {
 	struct ipc *conn[MAX_CONNECTIONS] = { NULL };
@@ -267,6 +284,7 @@ static int run_ha(const char *file)
 		fprintf(stderr, "<3>pollux-ha: %s\n", why.text);
 		return 1;
 	}
+	end_early();
 	take_role();
 	while (!ha.ends) {
 		struct pollfd p[2 + MAX_CONNECTIONS] = { { .fd = fd, .events = POLLIN },

@@ -232,6 +232,14 @@ void guard_end(struct daemon *d, struct vm *vm)
 	forget(d, vm);
 }
 
+bool guard_is_alone(struct daemon *d, const struct vm *vm)
+{
+	struct record rec;
+	int r = record_read(path_state_dir(&d->conf, vm->name).text, &rec, NULL);
+
+	return r == -ENOENT || (!r && rec.role == RECORD_ACTIVE);
+}
+
 int guard_call(struct daemon *d, const char *vm, struct json_object *request, uint64_t timeout_ns,
 	       struct json_object **ret_reply, struct reason *why)
 {

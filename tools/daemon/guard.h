@@ -40,6 +40,8 @@ void guard_end(struct daemon *d, struct vm *vm);
 int guard_call(struct daemon *d, const char *vm, struct json_object *request, uint64_t timeout_ns,
 	       struct json_object **ret_reply, struct reason *why);
 
+/* By the record no backup can have the VM (P3). */
+bool guard_is_alone(struct daemon *d, const struct vm *vm);
 /* What its engine said last, as a reason. */
 void guard_last_words(struct daemon *d, const struct vm *vm, char *ret, size_t room);
 

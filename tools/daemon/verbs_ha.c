@@ -262,9 +262,18 @@ static bool order(struct daemon *d, struct vm *vm, struct json_object *request,
 	return !reply->code;
 }
 
+/* An engine that ends whenever it is started cannot be asked, and need not be while nothing has to
+ * be agreed with anybody. */
+static bool is_over(struct daemon *d, struct vm *vm)
+{
+	return process_wait(&vm->guard.process, clock_now_ns() + NS_PER_S) >= 0 &&
+	       guard_is_alone(d, vm);
+}
+
 void verb_unprotect(struct daemon *d, struct json_object *request, struct verb_reply *reply)
 {
 	struct vm *vm = verb_find_vm(d, request, reply);
+	bool asked;
 
 	if (!vm || !is_guarded(vm, reply) || !check_force(request, reply))
 		return;
@@ -275,12 +284,15 @@ void verb_unprotect(struct daemon *d, struct json_object *request, struct verb_r
 			    vm->guard.peer);
 		return;
 	}
-	if (!order(d, vm, request, reply))
+	asked = order(d, vm, request, reply);
+	if (!asked && !is_over(d, vm))
 		return;
+	reply->code = NULL;
 	process_wait(&vm->guard.process, clock_now_ns() + END_NS);
 	reprotect_remember(d, vm, NULL, NULL);
 	guard_end(d, vm);
-	events_add(d, vm->name, "unprotect", "protection ended%s%.200s",
+	events_add(d, vm->name, "unprotect", "protection ended%s%s%.200s",
+		   asked ? "" : ", pollux-ha could not be asked",
 		   json_flag(request, "force") ? " by force: " : "",
 		   json_flag(request, "force") ? json_text(request, "reason", "") : "");
 }

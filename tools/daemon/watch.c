@@ -107,15 +107,6 @@ static bool leave_protection(struct daemon *d, struct vm *vm, const char *why_te
 	return true;
 }
 
-/* One that the backup may run by now is not started a second time (P3). */
-static bool may_run_here(struct daemon *d, struct vm *vm)
-{
-	struct record rec;
-	int r = record_read(path_state_dir(&d->conf, vm->name).text, &rec, NULL);
-
-	return r == -ENOENT || (!r && rec.role == RECORD_ACTIVE);
-}
-
 static void restart(struct daemon *d, struct vm *vm, bool protect_again)
 {
 	struct json_object *config = json_copy(vm->config);
@@ -124,7 +115,8 @@ static void restart(struct daemon *d, struct vm *vm, bool protect_again)
 	struct reason why;
 	struct vm *again;
 
-	if (!may_run_here(d, vm)) {
+	/* One that the backup may run by now is not started a second time. */
+	if (!guard_is_alone(d, vm)) {
 		events_add(d, vm->name, "vm.ended", "not started again: %s may run it",
 			   vm->guard.peer);
 		vm_end(d, vm);
