@@ -198,25 +198,25 @@ static void link_broke(struct engine *e, const char *text)
 }
 
 /*
- * The server of a disk has gone, and what came after it may have changed the disk without
- * telling. To the guest its disk is slow. The backup has the disk of the last whole epoch and
- * a server of its own: it goes on from there. Without one, the VM waits for the server.
+ * The server of a disk has gone, and what came after it may have changed the disk untold. The
+ * backup has the disk of the last whole epoch and a server of its own: it goes on from there; told
+ * twice, the link must still carry that. Without a backup the VM waits for the server.
  */
 static void disk_lost(struct engine *e, const char *text)
 {
 	struct role_event ev = { .kind = ROLE_EV_OP_FAILOVER };
 
 	engine_event(e, "disk-lost", "%s", text);
-	if (role_may_run_solo(&e->role) || engine_feed(e, &ev))
+	if (e->role.state != ROLE_FENCED && (role_may_run_solo(&e->role) || engine_feed(e, &ev)))
 		link_broke(e, NULL);
 }
 
 /* A guest that waits for such a disk may not come to a stop, and so no epoch would tell. */
-static void look_at_disks(struct engine *e, const struct primary *p)
+static void look_at_disks(struct engine *e, const struct mirror *m)
 {
 	struct reason why;
 
-	if (e->role.state == ROLE_PROTECTED && p->mirror && mirror_check(p->mirror, &why))
+	if (e->role.state == ROLE_PROTECTED && m && mirror_check(m, &why))
 		disk_lost(e, why.text);
 }
 
@@ -358,7 +358,7 @@ static uint64_t look_at_vm(struct engine *e, uint64_t now_ns)
 		p->looked_ns = now_ns;
 		primary_look_at_vm(e);
 		primary_look_at_output(e);
-		look_at_disks(e, p);
+		look_at_disks(e, p->mirror);
 	}
 	return p->looked_ns + LOOK_AT_VM_NS;
 }
