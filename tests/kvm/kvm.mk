@@ -2,7 +2,7 @@
 #
 # Tests that run small guests straight on /dev/kvm; they skip themselves where there is none.
 
-KVM_NAMES := $(patsubst tests/kvm/%.c,%,$(wildcard tests/kvm/test_*.c)) vmctl
+KVM_NAMES := $(patsubst tests/kvm/%.c,%,$(wildcard tests/kvm/test_*.c)) vmctl ask
 KVM_TESTS := $(KVM_NAMES:%=$(O)/tests/kvm/%)
 
 define kvm_rule

@@ -22,29 +22,13 @@ own_disks
 sed -i "s#^kernel.*#kernel = \"$O/tests/kvm/writer\"#" "$T/tiny.cfg"
 echo "disk = [ '$T/disks/d0,raw,xvda,rw', '$T/disks/d1,raw,xvdb,rw' ]" >>"$T/tiny.cfg"
 
-protected() { [ "$(status a .protected)" = true ]; }
+protected() { [ "$(engine_status a .protected)" = true ]; }
 await_protected() { until_true 30 protected || fail "$what: not protected: $(status a .word)"; }
-shown() { status a .resync | jq -c '{kind, bytes, total_bytes, reason}'; }
-more_epochs() { [ "$(status b .epochs_committed)" -ge "$1" ]; }
+shown() { engine_status a .resync | jq -c '{kind, bytes, total_bytes, reason}'; }
 # The primary has forgotten most of what was marked for the first copy.
 has_forgotten() { [ "$(marked_bytes a)" -lt $((DISK_MIB << 20)) ]; }
 is_gone() { ! kill -0 "$1" 2>/dev/null; }
 begin() { start_host a; start_host b; on a vm create "$T/tiny.cfg" >/dev/null || fail "$what: vm create"; }
-
-# What there is on both hosts, once the guest stands still.
-equal()
-{
-	local vm disk last
-	vm=$(echo "$T"/a/run/vm/*)
-	"$O/tests/kvm/vmctl" "$vm" pause || fail "$what: pause"
-	# Epochs go on while it stands still: three more, and the backup has everything.
-	last=$(status b .epochs_committed)
-	until_true 20 more_epochs $((last + 3)) || fail "$what: no epochs while paused"
-	for disk in d0 d1; do
-		cmp "$T/a/disks/$disk" "$T/b/disks/$disk" || fail "$what: $disk differs"
-	done
-	"$O/tests/kvm/vmctl" "$vm" unpause
-}
 
 lose()
 {
@@ -74,7 +58,7 @@ truncate -s ${DISK_MIB}M "$T"/{a,b}/disks/d{0,1}
 begin
 on a protect tiny b >/dev/null || fail "protect"
 await_protected
-[ "$(status a .resync.kind)" = full ] || fail "the first copy is $(shown)"
+[ "$(engine_status a .resync.kind)" = full ] || fail "the first copy is $(shown)"
 until_true 20 has_forgotten || fail "what the backup holds is not forgotten"
 for point in $POINTS; do
 	what=$point
@@ -85,9 +69,9 @@ for point in $POINTS; do
 		on a protect tiny b >/dev/null || fail "$what: protect"
 	fi
 	await_protected
-	[ "$(status a .resync.kind)" = partial ] || fail "$what: $(shown)"
-	[ "$(status a .resync.bytes)" -lt "$(status a .resync.total_bytes)" ] || fail "$what: $(shown)"
-	equal
+	[ "$(engine_status a .resync.kind)" = partial ] || fail "$what: $(shown)"
+	[ "$(engine_status a .resync.bytes)" -lt "$(engine_status a .resync.total_bytes)" ] || fail "$what: $(shown)"
+	equal_disks a b
 	echo "$what: $(shown)"
 done
 end_pair

@@ -16,6 +16,9 @@ vcpus = 1
 CFG
 
 status() { on "$1" status tiny --format json | jq -r ".vms[0]$2"; }
+# engine_status HOST FILTER: what its pollux-ha says now. What polluxd says is up to 300 ms old: no
+# word of what comes after something that has just been seen.
+engine_status() { "$O/tests/kvm/ask" "$T/$1/run/ha/tiny.sock" 2>/dev/null | jq -r "$2"; }
 serial() { cat "$T/$1"/run/vm/*/serial.log 2>/dev/null; }
 
 # until_true SECONDS COMMAND...
@@ -118,6 +121,25 @@ cut_off()
 
 # marked_bytes HOST: how much of the disks of its VM may differ from the other host's.
 marked_bytes() { "$O/tests/kvm/vmctl" "$(echo "$T/$1"/run/vm/*)" marked; }
+
+# equal_disks FROM TO: the guest stands still, and the backup has applied what there is; then the
+# images of d0 and d1 are compared.
+equal_disks()
+{
+	local from=$1 to=$2 vm disk last
+	vm=$(echo "$T/$from"/run/vm/*)
+	"$O/tests/kvm/vmctl" "$vm" pause || fail "$what: pause"
+	# Epochs go on while the guest stands still.
+	last=$(engine_status "$from" .epoch)
+	until_true 20 has_applied "$from" "$last" ||
+		fail "$what: epoch $last is not applied: $(engine_status "$from" .backup)"
+	for disk in d0 d1; do
+		cmp "$T/$from/disks/$disk" "$T/$to/disks/$disk" || fail "$what: $disk differs"
+	done
+	"$O/tests/kvm/vmctl" "$vm" unpause
+}
+# has_applied HOST EPOCH: the backup of the VM there, by what it says itself.
+has_applied() { [ "$(engine_status "$1" .backup.committed_epoch)" -ge "$2" ]; } 2>/dev/null
 
 # end_pair: both hosts' programs, at once.
 end_pair()
