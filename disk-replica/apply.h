@@ -31,7 +31,7 @@
  * and a power cut of the new host what the guest had flushed is there.
  *
  * Fault points: "disk.apply" (any change fails with EIO), "disk.space" (ENOSPC), "disk.slow"
- * (any change takes 100 ms more), "disk.flush"; "apply.open", "apply.synced",
+ * (any change takes 20 ms more), "disk.flush"; "apply.open", "apply.synced",
  * "apply.following", "apply.finish"; "log.applied" (an epoch is applied and not released),
  * "log.flushed" (the disks are flushed, the log's tail is the old one); "marker.write",
  * "marker.rename", "marker.remove"; "disk.log" is in log.c.

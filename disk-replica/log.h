@@ -27,7 +27,13 @@
 
 #define DISK_LOG_MIN	  (UINT64_C(4) << 20)
 #define DISK_LOG_MAX	  (UINT64_C(64) << 30)
-#define DISK_LOG_PER_RING 4u /* its bound, by that of the mirror's ring */
+/*
+ * Its bound, by that of the mirror's ring, and how much of it one epoch may fill before the rest
+ * waits in that ring: a ring full of flushes, the records that take most room here for what they
+ * take there (64 bytes for 28), still fits.
+ */
+#define DISK_LOG_PER_RING   4u
+#define DISK_LOG_OPEN(ring) ((ring) + (ring) / 2)
 /* Sealed and not released: what a disk on DRBD has not settled yet is kept, epoch by epoch. */
 #define DISK_LOG_EPOCHS		 4096u
 #define DISK_LOG_RECORD_OVERHEAD 64u /* of a record, and of a seal */

@@ -11,7 +11,7 @@
 #include "base/fault.h"
 #include "base/file.h"
 
-#define SLOW_NS (100L * 1000 * 1000) /* what disk.slow adds to a change */
+#define SLOW_NS (20L * 1000 * 1000) /* what disk.slow adds to a change */
 
 static const uint8_t zeroes[256 << 10];
 

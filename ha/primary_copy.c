@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "disk-replica/copy.h"
+#include "disk-replica/log.h"
 #include "disk-replica/mirror.h"
 #include "ha/dial.h"
 #include "ha/link.h"
@@ -124,6 +125,9 @@ static int open_link(struct engine *e, const struct dial_connected *c, struct re
 		.cache_bytes = e->settings.delta_cache_bytes,
 		.zeroed = c->welcome.features & PROTO_FEATURE_ZEROED,
 		.copy_cap = e->settings.resync_cap,
+		/* Who stops itself cannot while it waits for a disk: it is only asked sooner. */
+		.log_limit_bytes =
+			p->platform.stop_fd < 0 ? DISK_LOG_OPEN(e->settings.disk_ring_bytes) : 0,
 	};
 	struct link_config link = {
 		.bulk = c->bulk,

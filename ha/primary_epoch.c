@@ -9,6 +9,7 @@
 
 #include "base/blackbox.h"
 #include "base/clock.h"
+#include "disk-replica/log.h"
 #include "disk-replica/mirror.h"
 #include "ha/send.h"
 #include "ha/track.h"
@@ -232,6 +233,21 @@ int primary_acked(struct engine *e, uint64_t epoch, uint64_t digest)
 	return r == -ESTALE ? 0 : r;
 }
 
+/* Of the ring, or of what the present epoch may take of the backup's log. */
+static uint32_t disk_percent(const struct engine *e)
+{
+	const struct primary *p = e->side;
+	uint64_t ring = mirror_used(p->mirror) * 100 / mirror_size(p->mirror), log = 0;
+	struct sender_progress now;
+
+	if (p->sender) {
+		sender_progress(p->sender, &now);
+		if (now.open_epoch == p->epoch.current)
+			log = now.log_bytes * 100 / DISK_LOG_OPEN(e->settings.disk_ring_bytes);
+	}
+	return (uint32_t)MAX(ring, log);
+}
+
 static void feed_load(struct engine *e, uint32_t hold_percent)
 {
 	struct primary *p = e->side;
@@ -240,7 +256,7 @@ static void feed_load(struct engine *e, uint32_t hold_percent)
 				  .dirty = p->epoch.dirty };
 
 	if (p->mirror)
-		ev.disk_percent = (uint32_t)(mirror_used(p->mirror) * 100 / mirror_size(p->mirror));
+		ev.disk_percent = disk_percent(e);
 	/* Only a guest that waits for a slot may outgrow it unseen. */
 	if (p->epoch.blocked_ns)
 		capture_peek(&p->capture, &ev.dirty);

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "disk-replica/copy.h"
+#include "disk-replica/log_record.h"
 #include "ha/capture.h"
 #include "ha/encode.h"
 #include "ha/mailbox.h"
@@ -54,9 +55,16 @@ int sender_record(struct sender *s, const struct disk_record *r, bool initial)
 		break;
 	}
 	s->disk_ops_sent++;
-	if (!initial)
+	if (!initial) {
 		s->disk_bytes += m.tail_len;
+		s->log_bytes += s->open_epoch > 1 ? log_record_size(r) : 0;
+	}
 	return sender_message(s, &m);
+}
+
+static bool log_is_full(const struct sender *s)
+{
+	return s->config.log_limit_bytes && s->log_bytes >= s->config.log_limit_bytes;
 }
 
 /* Up to where records certainly belong to the open epoch. */
@@ -80,12 +88,18 @@ static struct mirror_mark drain_limit(struct sender *s)
 	return limit;
 }
 
-static int drain(struct sender *s, const struct mirror_mark *limit)
+/* All of it, when an epoch was cut there; else as much as the backup's log is to hold. */
+static int drain(struct sender *s, const struct mirror_mark *limit, bool all)
 {
 	struct disk_record r;
 	int err;
 
-	while (!(err = mirror_next(s->config.mirror, limit, &r, &s->why.why))) {
+	for (;;) {
+		if (!all && log_is_full(s))
+			return 0;
+		err = mirror_next(s->config.mirror, limit, &r, &s->why.why);
+		if (err)
+			break;
 		if (s->config.verify)
 			verify_record(s->config.verify, &r);
 		err = sender_record(s, &r, false);
@@ -103,7 +117,7 @@ int sender_drain(struct sender *s)
 	if (!s->config.mirror)
 		return 0;
 	limit = drain_limit(s);
-	return drain(s, &limit);
+	return drain(s, &limit, false);
 }
 
 static int send_state(struct sender *s, const struct stage_slot *slot)
@@ -156,9 +170,10 @@ static int send_end(struct sender *s, const struct stage_slot *slot)
 	r = sender_message(s, &m);
 	if (!r)
 		r = transport_flush(s->config.bulk, clock_now_ns() + PROTO_SEND_NS, &s->why);
-	s->open_epoch++;
 	s->pages_sent = 0;
 	s->disk_ops_sent = 0;
+	s->log_bytes = 0; /* before the epoch that it is said to be of */
+	s->open_epoch++;
 	return r;
 }
 
@@ -180,7 +195,7 @@ static int do_epoch(struct sender *s, const struct stage_slot *slot)
 		r = mirror_check(s->config.mirror, &s->why.why);
 		s->disk_lost = r != 0;
 		if (!r)
-			r = drain(s, &slot->disk_limit);
+			r = drain(s, &slot->disk_limit, true);
 	}
 	if (!r)
 		r = sender_verify_epoch(s, slot);
@@ -278,8 +293,10 @@ static int wait_for_work(struct sender *s)
 		  .events = POLLIN },
 	};
 	eventfd_t ignored;
-	int r = transport_flush(s->config.bulk, clock_now_ns() + PROTO_SEND_NS, &s->why);
+	int r = sender_drain(s);
 
+	if (!r)
+		r = transport_flush(s->config.bulk, clock_now_ns() + PROTO_SEND_NS, &s->why);
 	if (r)
 		return r;
 	if (poll(p, 2, s->copied ? -1 : clock_ms_until(s->copy_next_ns)) < 0 && errno != EINTR)
@@ -288,7 +305,7 @@ static int wait_for_work(struct sender *s)
 		eventfd_read(s->wake_fd, &ignored);
 	if (p[1].revents)
 		mirror_wait_clear(s->config.mirror);
-	return sender_drain(s);
+	return 0;
 }
 
 static void *run(void *opaque)
@@ -374,6 +391,8 @@ void sender_progress(struct sender *s, struct sender_progress *ret)
 		.bytes_wire = s->bytes_wire,
 		.kept_pages = s->kept_pages,
 		.disk_bytes = s->disk_bytes,
+		.open_epoch = s->open_epoch,
+		.log_bytes = s->log_bytes,
 	};
 }
 

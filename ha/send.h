@@ -46,6 +46,10 @@ struct sender_config {
 	bool zeroed;	       /* zeroes */
 	uint64_t copy_cap;     /* bytes a second of the disks' copy; 0: no cap */
 	struct verify *verify; /* verify.h; NULL: the peer does not compare */
+	/* So much of the backup's log for the open epoch: the rest waits in the mirror, and fills
+	 * it, until the epoch is cut. Not in the first epoch, which the log does not hold. 0: no
+	 * limit. */
+	uint64_t log_limit_bytes;
 };
 
 /* Starts the thread. Everything in the configuration outlives it. */
@@ -78,6 +82,7 @@ struct sender_progress {
 	uint64_t bytes_raw, bytes_wire;	    /* of pages, and of hashes on the wire */
 	uint64_t kept_pages;		    /* not sent: the standby had them */
 	uint64_t disk_bytes;		    /* of writes after the copy */
+	uint64_t open_epoch, log_bytes;	    /* what it takes of the backup's log */
 };
 void sender_progress(struct sender *s, struct sender_progress *ret);
 

@@ -35,7 +35,6 @@ struct sender {
 	int wake_fd;
 
 	/* The thread's own. */
-	uint64_t open_epoch; /* the one whose frames are being sent */
 	uint64_t pages_sent, disk_ops_sent;
 	bool disk_lost;		    /* who changes it has gone: the epoch was not sent */
 	struct mirror_mark drained; /* positions in the mirror */
@@ -48,8 +47,9 @@ struct sender {
 	uint8_t page[PLATFORM_PAGE_BYTES] __attribute__((aligned(64)));
 
 	/* Read by others. */
+	_Atomic uint64_t open_epoch; /* the one whose frames are being sent */
 	_Atomic uint64_t round_done, round_pages, bytes_raw, bytes_wire, disk_bytes;
-	_Atomic uint64_t copied_bytes, total_bytes, kept_pages;
+	_Atomic uint64_t copied_bytes, total_bytes, kept_pages, log_bytes;
 	atomic_bool disks_copied;
 };
 

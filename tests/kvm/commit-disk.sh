@@ -7,11 +7,12 @@
 # primary with it, and the VM is to be created from the backup's disks: refused, with the word that
 # they are those of an epoch; and they are what the guest had written up to some request, none
 # left out (replay.c), and to no earlier one than was acknowledged. Then recovery itself dies at
-# each of its steps, and is done again.
+# each of its steps, and is done again. No epoch outgrows the log.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 . tests/lib/pair.sh
 DISK_MIB=${DISK_MIB:-32}
+LOG_MIB=4 # four times disk_ring
 # Those of a file that is made anew are passed before anything is acknowledged.
 MAKING=${MAKING:-log.create log.allocate log.header log.rename}
 POINTS=${POINTS:-log.write:100 log.seal:20 log.sync:20 harden.tell:20 log.applied:4 disk.apply:2000
@@ -121,18 +122,31 @@ for point in $POINTS; do
 	end_pair
 done
 
-# A disk that takes 100 ms for each change: the guest is slowed, and nothing grows.
+# A disk that takes 20 ms for each change: the guest is slowed, not cut off, and nothing grows.
 what="slow disk"
 begin disk.slow:3000
 on a protect tiny b >/dev/null || fail "$what: protect"
 until_true 60 stalled || fail "$what: never stalled: $(status a .word)"
 slow=$(pgrep -P "$(pids_of b ha)" pollux-ha)
-before=$(rss) count=$(printed)
+before=$(rss) count=$(printed) generation=$(engine_status a .generation)
 until_true 60 printed_past $((count + 100)) || fail "$what: the guest does not go on"
 [ "$(rss)" -lt $((before + 4096)) ] || fail "$what: from $before to $(rss) KiB"
+[ "$(engine_status a .generation)" = "$generation" ] || fail "$what: another standby: $(status a .word)"
 echo "$what: the guest went from request $count to $(printed), the backup from $before to $(rss) KiB"
 end_pair
 kill -9 "$slow"
+
+# Epochs that would be longer than the log, again and again: they end early, and nothing is refused.
+what="long epochs"
+begin ""
+on a protect tiny b --interval=5s >/dev/null || fail "$what: protect"
+until_true 20 protected || fail "$what: never protected"
+count=$(printed) generation=$(engine_status a .generation)
+until_true 60 printed_past $((count + 4 * LOG_MIB * 256)) || fail "$what: the guest does not write"
+[ "$(engine_status a '[.generation, .protected]|tostring')" = "[$generation,true]" ] ||
+	fail "$what: $(status a .word)"
+echo "$what: the guest went from request $count to $(printed), in $(engine_status a .epochs_committed) epochs"
+end_pair
 
 what="recovery"
 begin ""
