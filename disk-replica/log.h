@@ -25,8 +25,8 @@
 
 #include "disk-replica/format.h"
 
-#define DISK_LOG_MIN	  (UINT64_C(4) << 20)
-#define DISK_LOG_MAX	  (UINT64_C(64) << 30)
+#define DISK_LOG_MIN (UINT64_C(4) << 20)
+#define DISK_LOG_MAX (UINT64_C(64) << 30)
 /*
  * Its bound, by that of the mirror's ring, and how much of it one epoch may fill before the rest
  * waits in that ring: a ring full of flushes, the records that take most room here for what they
