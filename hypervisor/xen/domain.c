@@ -180,17 +180,18 @@ void xen_domain_ended(struct xen_domain *d, enum control_reason reason)
 
 void xen_domain_look(struct xen_domain *d)
 {
-	enum control_reason reason;
+	enum control_reason reason = CONTROL_DESTROY;
 	xc_dominfo_t info;
-	bool ended;
+	bool gone, ended;
 
 	pthread_mutex_lock(&d->lock);
-	ended = !get(d, &info) || info.dying;
-	reason = CONTROL_DESTROY;
+	gone = ended = !get(d, &info) || info.dying;
 	if (!ended && info.shutdown && info.shutdown_reason != SHUTDOWN_suspend) {
 		ended = true;
 		reason = reason_of(info.shutdown_reason);
 	}
+	/* A soft reset has it run again, as the same domain. */
+	d->taken_away |= d->state == CONTROL_STOPPED && (gone || !ended);
 	pthread_mutex_unlock(&d->lock);
 	if (ended)
 		xen_domain_ended(d, reason);

@@ -32,7 +32,8 @@ struct xen_domain {
 	struct xs_handle *xs;
 	enum control_state state; /* PAUSED while it is not found to be otherwise */
 	enum control_reason reason;
-	bool own; /* no xl looks after it: it ends here */
+	bool own;	 /* no xl looks after it: it ends here */
+	bool taken_away; /* it had ended, and who looks after it has done what is to be done */
 	int watcher[CONTROL_MAX_CLIENTS];
 	int wake_fd;  /* eventfd: the main thread is to look */
 	bool destroy; /* it is to be destroyed, and the process to end */

@@ -116,16 +116,21 @@ static void drain(int fd)
 		;
 }
 
-/* False: it is over. */
+/* False: it is over. One that has ended and that others look after is there until these take it
+ * away; that they do is seen by our end. */
 static bool go_on(struct xen_domain *d)
 {
-	bool destroy, stopped;
+	bool destroy, stopped, others, taken_away;
 
 	pthread_mutex_lock(&d->lock);
 	destroy = d->destroy;
 	stopped = d->state == CONTROL_STOPPED;
+	others = !d->own && d->reason != CONTROL_DESTROY;
+	taken_away = d->taken_away;
 	pthread_mutex_unlock(&d->lock);
-	return !destroy && (!stopped || xen_domain_watched(d));
+	if (destroy || !stopped)
+		return !destroy;
+	return others ? !taken_away : xen_domain_watched(d);
 }
 
 static int run_loop(struct xen_domain *d)

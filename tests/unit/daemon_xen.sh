@@ -83,13 +83,30 @@ xl_create a web 8
 until_says 15 "runs as domain 8" on a events
 expect 0 "protected" on a wait web --for=protected --timeout=10s
 
+# It reboots and xl takes it away, once it gets to it; then xl is gone, and polluxd has to.
+until_says 5 "running" on a vm list
+sleep 0.5
+kill -USR1 "$(pid_in "$(echo "$T"/a/run/vm/*/vm.json)")"
+until_says 10 "wants to reboot; action: left" on a events
+sleep 0.5
+rm "$T/a/xen/web"
+xl_create a web 9
+until_says 15 "runs as domain 9" on a events
+expect 0 "protected" on a wait web --for=protected --timeout=10s
+kill -USR1 "$(pid_in "$(echo "$T"/a/run/vm/*/vm.json)")"
+until_says 30 "nobody has seen to its end; action: restart" on a events
+until_says 10 "runs as domain $(cat "$T/a/xen/web")" on a events
+[ "$(cat "$T/a/xen/web")" != 9 ] || fail "it is the same domain"
+expect 0 "protected" on a wait web --for=protected --timeout=10s
+reborn=$(cat "$T/a/xen/web")
+
 # Takeover: from now on it is b's, and a, the old one destroyed there, the backup.
 kill -9 "$(pid_in "$T/a/run/ha/web.run")"
 kill -USR1 "$(pid_in "$T/b/run/ha/web.run")"
 until_says 10 "takeover" on b events
 until_says 15 "standby" on a vm list
 expect 0 "protected" on b wait web --for=protected --timeout=10s
-[ "$(cat "$T/a/xen/web")" != 8 ] || fail "the old domain lives"
+[ "$(cat "$T/a/xen/web")" != "$reborn" ] || fail "the old domain lives"
 
 # A reboot there: nobody but polluxd can make it anew.
 domain=$(cat "$T/b/xen/web")

@@ -37,7 +37,8 @@ int fake_take_signal(int fd)
 struct fake_vmm {
 	int fds[MAX_CONNECTIONS];
 	bool watches[MAX_CONNECTIONS];
-	const char *domain; /* of pollux-xen: its file */
+	const char *domain; /* of pollux-xen: its file, */
+	unsigned int domid; /* what was in it first */
 	const char *name;
 	uint8_t state, reason;
 };
@@ -217,11 +218,14 @@ static void greet(int fd)
 	close(fd);
 }
 
-/* A domain that is gone is told once. */
+/* A domain that is gone is told once; of one that had ended before, by our own end. */
 static void look_at_domain(struct fake_vmm *v)
 {
-	if (v->domain && v->reason != CONTROL_DESTROY && !read_domain(v->domain))
-		tell(v, CONTROL_STOPPED, CONTROL_DESTROY);
+	if (!v->domain || v->reason == CONTROL_DESTROY || read_domain(v->domain) == v->domid)
+		return;
+	if (v->state == CONTROL_STOPPED)
+		exit(0);
+	tell(v, CONTROL_STOPPED, CONTROL_DESTROY);
 }
 
 __attribute__((noreturn)) static void run_vmm(struct fake_vmm v, const char *dir)
@@ -230,6 +234,8 @@ __attribute__((noreturn)) static void run_vmm(struct fake_vmm v, const char *dir
 
 	for (unsigned int i = 0; i < MAX_CONNECTIONS; i++)
 		v.fds[i] = -1;
+	if (v.domain)
+		v.domid = read_domain(v.domain);
 	console = listen_at(dir, "console", SOCK_STREAM);
 	control = listen_at(dir, "control", SOCK_SEQPACKET);
 	for (;;) {

@@ -22,7 +22,7 @@
 
 #define RETRY_NS       NS_PER_S
 #define NAME_WAIT_NS   (60 * NS_PER_S)
-#define FOLLOW_NS      (20 * NS_PER_S) /* until a VM that reboots is there again */
+#define FOLLOW_NS      (20 * NS_PER_S) /* until others have done what they do */
 #define FOLLOW_POLL_NS (500 * NS_PER_MS)
 
 /* What a worker is told about a VM: its name and which one of that name. */
@@ -167,6 +167,21 @@ static void follow(struct daemon *d, struct vm *vm, enum control_reason reason, 
 	json_object_put(wish.options);
 }
 
+/*
+ * What has ended and nobody takes away is ours to see to: xl, which would have, is gone. It ends
+ * when it finds its domain suspended, as it does if another domain of the host ends within a
+ * checkpoint of this one.
+ */
+static bool is_left(struct daemon *d, struct vm *vm, enum control_reason reason, const char *action)
+{
+	/* What serves it is there for as long as the domain is. */
+	if (reason == CONTROL_DESTROY || !strcmp(action, "preserve") ||
+	    process_wait(&vm->server, clock_now_ns() + FOLLOW_NS) >= 0)
+		return false;
+	events_add(d, vm->name, "vm.left", "nobody has seen to its end; action: %s", action);
+	return true;
+}
+
 static void stopped(struct daemon *d, struct vm *vm, enum control_reason reason)
 {
 	const char *action = action_of(vm, reason);
@@ -175,7 +190,7 @@ static void stopped(struct daemon *d, struct vm *vm, enum control_reason reason)
 	events_add(d, vm->name, "vm.stopped", "%s; action: %s", word_of(reason),
 		   vm->foreign ? "left to who made it" : action);
 	was = leave_protection(d, vm, "the VM has stopped");
-	if (vm->foreign) {
+	if (vm->foreign && !is_left(d, vm, reason, action)) {
 		follow(d, vm, reason, was);
 		return;
 	}
