@@ -9,7 +9,8 @@
  * next number at the latest, by the guest itself, before it writes over the evidence.
  *
  * Files come and go beside the counters, without a sync: there is always a transaction of
- * the file systems' journals on its way.
+ * the file systems' journals on its way. With the parameter vectors=1 the program /vectors
+ * (vectors.c) runs beside it.
  *
  * One thread; one connection at a time.
  */
@@ -251,6 +252,19 @@ static int listen_here(struct counters *c)
 	return fd;
 }
 
+static void start_vectors(struct counters *c)
+{
+	pid_t child = machine_parameter("vectors", 0) ? fork() : 1;
+
+	if (child < 0)
+		breaks(c, "vectors: %s", strerror(errno));
+	if (child)
+		return;
+	execl("/vectors", "/vectors", NULL);
+	printf("counters: /vectors: %s\n", strerror(errno));
+	_exit(1);
+}
+
 int main(void)
 {
 	static struct counters c;
@@ -268,6 +282,7 @@ int main(void)
 		open_ring(&c, place);
 	sync();
 	listener = listen_here(&c);
+	start_vectors(&c);
 	printf("counters: ready\n");
 	for (;;) {
 		int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
