@@ -265,8 +265,9 @@ static int keep_others_out(struct suspend *s, struct reason *why)
 	if (moved)
 		return reason_set(why, EBUSY,
 				  "domain %u is being saved or migrated by somebody else; protect "
-				  "it when that has ended",
-				  s->domid);
+				  "it when that has ended; if it broke off, `xl save -c %u "
+				  "/dev/null` first",
+				  s->domid, s->domid);
 	s->keeps = xs_write(s->xs, XBT_NULL, s->mark, "0", 1);
 	return s->keeps ? 0 : reason_set(why, EIO, "%s cannot be written", s->mark);
 }
