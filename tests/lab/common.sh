@@ -84,6 +84,18 @@ event_comes()
 		fail "no event on $1 matches $2: $(on "$1" pollux events | tail -n 3)"
 }
 
+# refused WORDS COMMAND...: the command fails on a, with these words.
+refused()
+{
+	local words=$1
+	shift
+	if on a "$@" >"$WORK/refused" 2>&1; then
+		fail "not refused: $*"
+	fi
+	grep -qF "$words" "$WORK/refused" || fail "\"$words\" is not in: $(cat "$WORK/refused")"
+	say "  $(tail -n 1 "$WORK/refused")"
+}
+
 # runs NODE PROGRAM: whether a process of that name lives there.
 runs() { on "$1" "pidof $2" >/dev/null 2>&1; }
 runs_not() { ! runs "$@"; }

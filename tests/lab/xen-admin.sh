@@ -10,18 +10,6 @@ export LAB_NAME=${LAB_NAME:-pollux-xen} LAB_PLATFORM=xen
 . tests/lab/common.sh xen-admin
 lab_begin
 
-# refused WORDS COMMAND...: the command fails on a, with these words.
-refused()
-{
-	local words=$1
-	shift
-	if on a "$@" >"$WORK/refused" 2>&1; then
-		fail "not refused: $*"
-	fi
-	grep -qF "$words" "$WORK/refused" || fail "\"$words\" is not in: $(cat "$WORK/refused")"
-	say "  $(tail -n 1 "$WORK/refused")"
-}
-
 # not_protected WORDS: it cannot be, and that is said; at once, or where hosts are slow, soon after.
 not_protected()
 {

@@ -12,18 +12,6 @@ export LAB_NAME=${LAB_NAME:-pollux-xen} LAB_PLATFORM=xen
 lab_begin
 lab push a "$O/bin/xen-move" /bin/xen-move
 
-# refused WORDS COMMAND...: the command fails on a, with these words.
-refused()
-{
-	local words=$1
-	shift
-	if on a "$@" >"$WORK/refused" 2>&1; then
-		fail "not refused: $*"
-	fi
-	grep -qF "$words" "$WORK/refused" || fail "\"$words\" is not in: $(cat "$WORK/refused")"
-	say "  $(grep -o 'reason=.*' "$WORK/refused")"
-}
-
 # refused_domain WORDS LINE...: a paused domain with these lines in its file cannot be adopted.
 refused_domain()
 {

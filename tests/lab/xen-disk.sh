@@ -32,7 +32,7 @@ counters_start a
 
 # Told at once, or, where hosts are slow, by the status soon after.
 is_told() { grep -qF "$1" "$WORK/protect.log" || [[ $(vm_get a .word) == *"$1"* ]]; }
-refused()
+lacks()
 {
 	on a pollux protect $VM b >"$WORK/protect.log" 2>&1 || true
 	until_true "$LIMIT" is_told "$1" ||
@@ -41,9 +41,9 @@ refused()
 }
 
 say "what the other host lacks"
-refused "no control socket beside it"
+lacks "no control socket beside it"
 serve_disks b
-refused "modprobe nbd"
+lacks "modprobe nbd"
 on b modprobe nbd
 
 say "protected"
