@@ -127,7 +127,7 @@ demo-xen: deps
 	@LAB_PLATFORM=xen tools/lab/demo
 
 check: deps
-	@$(MAKE) --no-print-directory -j2 all lab-xen tests
+	@$(MAKE) --no-print-directory -j2 all lab-xen tests bench-programs
 	@tests/run unit sim model fuzz kvm lab
 
 clean:

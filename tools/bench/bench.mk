@@ -5,6 +5,7 @@
 # BENCH_SIZES and BENCH_ROUNDS (tools/bench/bench.sh) scale them.
 
 LIBS_bench_encode := $(shell $(PKG_CONFIG) --libs liblz4 libzstd zlib libxxhash 2>/dev/null)
+LIBS_bench_disklog := $(shell $(PKG_CONFIG) --libs libcrypto zlib libxxhash 2>/dev/null)
 BENCHES ?= pause takeover memory guest net disk resync $(if $(PEERS),colo)
 
 $(O)/bench/encode: $(O)/obj/tools/bench/encode.o $(call archive,ha) $(call archive,base)
@@ -15,15 +16,19 @@ $(O)/bench/dirty: $(O)/obj/tools/bench/dirty.o $(call archive,hypervisor/vmm) $(
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) $^ $(LIBS_vmm) -o $@
 
-$(O)/bench/disklog: $(O)/obj/tools/bench/disklog.o $(call archive,disk-replica) $(call archive,base)
+$(O)/bench/disklog: $(O)/obj/tools/bench/disklog.o \
+		$(foreach d,disk-replica hypervisor/control base,$(call archive,$(d)))
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) $^ $(shell $(PKG_CONFIG) --libs libxxhash 2>/dev/null) -o $@
+	$(CC) $(LDFLAGS_ALL) $^ $(LIBS_bench_disklog) -o $@
 
 $(O)/bench/xen-pause: $(O)/obj/tools/bench/xen_pause.o
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) $^ $(shell $(PKG_CONFIG) --libs xenstore 2>/dev/null) -o $@
 
-.PHONY: bench-encode bench-dirty bench-disklog bench-lab bench-xen
+.PHONY: bench-programs bench-encode bench-dirty bench-disklog bench-lab bench-xen
+# `make check` builds them, so that they stay whole between two benches.
+bench-programs: $(foreach b,encode dirty disklog xen-pause,$(O)/bench/$(b))
+
 bench-encode: $(O)/bench/encode
 	@$< $(O)/bench/encode.json
 
