@@ -543,6 +543,7 @@ static void backup_close(struct engine *e)
 	struct backup *b = e->side;
 
 	backup_drop_link(e);
+	backup_announce_rest(e);
 	if (b->pending)
 		pending_drop_all(b->pending);
 	harden_close(b->harden);

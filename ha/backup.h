@@ -80,5 +80,7 @@ void backup_drbd_connect(struct engine *e);
 void backup_take_over(struct engine *e);
 /* Tells the LAN again, when it is time; returns when to come again. */
 uint64_t backup_announce_tick(struct engine *e, uint64_t now_ns);
+/* Now, if it is to be told again: another engine goes on with the VM. */
+void backup_announce_rest(struct engine *e);
 
 #endif

@@ -9,6 +9,7 @@
 #include "base/blackbox.h"
 #include "base/clock.h"
 #include "base/fault.h"
+#include "base/log.h"
 #include "disk-replica/apply.h"
 #include "disk-replica/log.h"
 #include "ha/assemble.h"
@@ -79,8 +80,10 @@ static int settle(struct engine *e, struct reason *why)
 static void announce(struct backup *b, uint64_t now_ns)
 {
 	unsigned int frames = 0;
+	int err = netbuf_announce(b->control, b->nr_nics, &frames);
 
-	netbuf_announce(b->control, b->nr_nics, &frames);
+	if (err)
+		log_warning("event=announce frames=%u reason=\"%s\"", frames, strerror(-err));
 	blackbox_record("announced", b->announced, frames);
 	b->announced++;
 	b->announced_ns = now_ns;
@@ -95,6 +98,14 @@ uint64_t backup_announce_tick(struct engine *e, uint64_t now_ns)
 	if (now_ns >= b->announced_ns + ANNOUNCE_INTERVAL_NS)
 		announce(b, now_ns);
 	return b->announced_ns + ANNOUNCE_INTERVAL_NS;
+}
+
+void backup_announce_rest(struct engine *e)
+{
+	struct backup *b = e->side;
+
+	if (b->announced && b->announced < ANNOUNCE_NUM && e->role.state == ROLE_ACTIVE)
+		announce(b, clock_now_ns());
 }
 
 static int bring_to_life(struct engine *e, struct reason *why)

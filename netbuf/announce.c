@@ -13,6 +13,8 @@
 #define ETHERTYPE_ARP	  0x0806u
 #define ETHERTYPE_RARP	  0x8035u
 #define ETHERTYPE_IPV6	  0x86ddu
+#define ETHERTYPE_VLAN	  0x8100u
+#define TAG_BYTES	  4u
 #define ETHER_BYTES	  14u
 #define ETHER_MIN	  60u /* shorter frames are padded */
 #define IPV6_BYTES	  40u
@@ -130,12 +132,24 @@ size_t announce_neighbour(uint8_t ret[ANNOUNCE_FRAME_MAX], const uint8_t mac[6],
 	return ETHER_BYTES + IPV6_BYTES + NA_BYTES;
 }
 
+/* The tag stands between the addresses and the type, IEEE 802.1Q, 9.4; its priority is 0. */
+size_t announce_tag(uint8_t frame[ANNOUNCE_FRAME_MAX], size_t len, uint16_t vlan)
+{
+	if (!vlan)
+		return len;
+	memmove(frame + 12 + TAG_BYTES, frame + 12, len - 12);
+	put16(frame + 12, ETHERTYPE_VLAN);
+	put16(frame + 14, vlan);
+	return len + TAG_BYTES;
+}
+
 /* --- sending -------------------------------------------------------------------------- */
 
 struct owned {
 	uint8_t mac[6];
 	uint16_t n;
-	struct {
+	struct owned_address {
+		uint16_t vlan;
 		uint8_t family;
 		uint8_t address[16];
 	} at[MAX_ADDRESSES];
@@ -162,6 +176,7 @@ static int ask(struct control *control, uint16_t nic, struct owned *ret)
 	if (ret->n > MAX_ADDRESSES)
 		return -EPROTO;
 	for (uint16_t i = 0; i < ret->n; i++) {
+		ret->at[i].vlan = cursor_get_u16(&reply);
 		ret->at[i].family = cursor_get_u8(&reply);
 		cursor_get_bytes(&reply, ret->at[i].address, sizeof(ret->at[i].address));
 	}
@@ -184,47 +199,66 @@ static int inject(struct control *control, uint16_t nic, const uint8_t *frame, s
 	return control_call(control, &call, &reply);
 }
 
-static int announce_nic(struct control *control, uint16_t nic, unsigned int *sent)
+struct sender {
+	struct control *control;
+	uint16_t nic;
+	unsigned int sent;
+	int first; /* error */
+};
+
+static void send(struct sender *s, uint8_t *frame, size_t len, uint16_t vlan)
+{
+	int err = inject(s->control, s->nic, frame, announce_tag(frame, len, vlan));
+
+	s->sent += !err;
+	s->first = s->first ? s->first : err;
+}
+
+static bool is_first_of_vlan(const struct owned *o, uint16_t i)
+{
+	for (uint16_t j = 0; j < i; j++)
+		if (o->at[j].vlan == o->at[i].vlan)
+			return false;
+	return o->at[i].vlan != 0;
+}
+
+static void announce_address(struct sender *s, const struct owned *o, const struct owned_address *a)
+{
+	uint8_t frame[ANNOUNCE_FRAME_MAX];
+
+	if (a->family == 4) {
+		send(s, frame, announce_arp(frame, o->mac, a->address), a->vlan);
+		send(s, frame, announce_arp_reply(frame, o->mac, a->address), a->vlan);
+	} else {
+		send(s, frame, announce_neighbour(frame, o->mac, a->address), a->vlan);
+	}
+}
+
+/* RARP first: the switches know the port by the time somebody answers the others. */
+static void announce_nic(struct sender *s)
 {
 	uint8_t frame[ANNOUNCE_FRAME_MAX];
 	struct owned owned;
-	int first, err;
+	int err = ask(s->control, s->nic, &owned);
 
-	first = ask(control, nic, &owned);
-	if (first)
-		return first;
-	/* RARP first: the switches know the port by the time somebody answers the others. */
-	first = inject(control, nic, frame, announce_rarp(frame, owned.mac));
-	*sent += !first;
-	for (uint16_t i = 0; i < owned.n; i++) {
-		const uint8_t *address = owned.at[i].address;
-
-		if (owned.at[i].family == 4) {
-			err = inject(control, nic, frame, announce_arp(frame, owned.mac, address));
-			*sent += !err;
-			first = first ? first : err;
-			err = inject(control, nic, frame,
-				     announce_arp_reply(frame, owned.mac, address));
-		} else {
-			err = inject(control, nic, frame,
-				     announce_neighbour(frame, owned.mac, address));
-		}
-		*sent += !err;
-		first = first ? first : err;
+	if (err) {
+		s->first = s->first ? s->first : err;
+		return;
 	}
-	return first;
+	send(s, frame, announce_rarp(frame, owned.mac), 0);
+	for (uint16_t i = 0; i < owned.n; i++)
+		if (is_first_of_vlan(&owned, i))
+			send(s, frame, announce_rarp(frame, owned.mac), owned.at[i].vlan);
+	for (uint16_t i = 0; i < owned.n; i++)
+		announce_address(s, &owned, &owned.at[i]);
 }
 
 int netbuf_announce(struct control *control, unsigned int nr_nics, unsigned int *ret_frames)
 {
-	unsigned int sent = 0;
-	int first = 0;
+	struct sender s = { .control = control };
 
-	for (unsigned int nic = 0; nic < nr_nics; nic++) {
-		int err = announce_nic(control, (uint16_t)nic, &sent);
-
-		first = first ? first : err;
-	}
-	*ret_frames = sent;
-	return first;
+	for (; s.nic < nr_nics; s.nic++)
+		announce_nic(&s);
+	*ret_frames = s.sent;
+	return s.first;
 }

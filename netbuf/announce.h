@@ -6,8 +6,8 @@
  * every switch on the way the port of the MAC. Said ANNOUNCE_NUM times (RFC 5227, 2.3), by the
  * caller: a frame may be lost.
  *
- * All frames are untagged: of a guest that tags its own, a switch learns the MAC, and each VLAN
- * learns from the guest's next frame in it.
+ * Each address is announced in the VLAN (IEEE 802.1Q) in which the guest was seen to use it, and
+ * the MAC in each of those, since a switch learns it for each anew.
  *
  * The builders are pure: each fills a frame of the length it returns.
  */
@@ -17,7 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ANNOUNCE_FRAME_MAX   86u
+#define ANNOUNCE_FRAME_MAX   90u
 #define ANNOUNCE_NUM	     2u
 #define ANNOUNCE_INTERVAL_NS UINT64_C(2000000000)
 
@@ -30,6 +30,8 @@ size_t announce_arp_reply(uint8_t ret[ANNOUNCE_FRAME_MAX], const uint8_t mac[6],
 size_t announce_neighbour(uint8_t ret[ANNOUNCE_FRAME_MAX], const uint8_t mac[6],
 			  const uint8_t v6[16]);
 size_t announce_rarp(uint8_t ret[ANNOUNCE_FRAME_MAX], const uint8_t mac[6]);
+/* A frame of the above becomes one of that VLAN; 0: it stays as it is. */
+size_t announce_tag(uint8_t frame[ANNOUNCE_FRAME_MAX], size_t len, uint16_t vlan);
 
 /* Announces every address of every NIC of the VM behind this connection. Goes on after a
  * frame that fails and returns the first error; `*ret_frames` were sent. nr_nics: from

@@ -93,8 +93,9 @@ enum control_op {
 	/* {} -> {u64 held_frames, u64 held_bytes, u64 limit_hits, u64 released_frames,
 	 * histogram of hold times as hist_put() writes it} */
 	CONTROL_NET_STATS,
-	/* {u16 nic} -> {u8 mac[6], u16 n, n * {u8 family (4|6), u8 addr[16]}}: the addresses the
-	 * guest has been seen to own (from its ARP and neighbour discovery); they are saved. */
+	/* {u16 nic} -> {u8 mac[6], u16 n, n * {u16 vlan, u8 family (4|6), u8 addr[16]}}: the
+	 * addresses the guest has been seen to own (from its ARP and neighbour discovery), and in
+	 * which VLAN, 0: untagged; they are saved. */
 	CONTROL_NET_ADDRESSES,
 	CONTROL_NET_INJECT, /* {u16 nic, frame}: emits a frame on the guest's behalf, at once */
 	/*

@@ -317,7 +317,6 @@ static int op_net_stats(struct control_request *r)
 
 static int op_net_addresses(struct control_request *r)
 {
-	static const uint8_t zeros[12];
 	uint16_t nic = cursor_get_u16(&r->in);
 	struct net_addresses known;
 	uint8_t mac[6];
@@ -329,15 +328,11 @@ static int op_net_addresses(struct control_request *r)
 	if (err)
 		return err;
 	cursor_put_bytes(&r->out, mac, sizeof(mac));
-	cursor_put_u16(&r->out, (uint16_t)(known.nr_v4 + known.nr_v6));
-	for (uint32_t i = 0; i < known.nr_v4; i++) {
-		cursor_put_u8(&r->out, 4);
-		cursor_put_bytes(&r->out, known.v4[i], sizeof(known.v4[i]));
-		cursor_put_bytes(&r->out, zeros, sizeof(zeros));
-	}
-	for (uint32_t i = 0; i < known.nr_v6; i++) {
-		cursor_put_u8(&r->out, 6);
-		cursor_put_bytes(&r->out, known.v6[i], sizeof(known.v6[i]));
+	cursor_put_u16(&r->out, (uint16_t)known.nr);
+	for (uint32_t i = 0; i < known.nr; i++) {
+		cursor_put_u16(&r->out, known.at[i].vlan);
+		cursor_put_u8(&r->out, known.at[i].family);
+		cursor_put_bytes(&r->out, known.at[i].bytes, sizeof(known.at[i].bytes));
 	}
 	return 0;
 }

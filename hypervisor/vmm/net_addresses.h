@@ -2,7 +2,8 @@
 /*
  * The addresses a guest owns, as its own frames show them: ARP senders (RFC 826), sources
  * of neighbour discovery and targets of its advertisements (RFC 4861), and any link-local
- * source. Bounded; when full, the oldest makes room. Not locked: the device's lock covers it.
+ * source; each with the VLAN (IEEE 802.1Q) of the frame. Bounded; when full, the oldest makes
+ * room. Not locked: the device's lock covers it.
  */
 #ifndef POLLUX_VMM_NET_ADDRESSES_H
 #define POLLUX_VMM_NET_ADDRESSES_H
@@ -12,13 +13,16 @@
 
 struct state;
 
-#define NET_ADDRESSES_EACH 8u
+#define NET_ADDRESSES_MAX 32u
 
+struct net_address {
+	uint16_t vlan;	   /* 0: untagged */
+	uint8_t family;	   /* 4 or 6 */
+	uint8_t bytes[16]; /* 4 of them, or all */
+};
 struct net_addresses {
-	uint32_t nr_v4, next_v4;
-	uint32_t nr_v6, next_v6;
-	uint8_t v4[NET_ADDRESSES_EACH][4];
-	uint8_t v6[NET_ADDRESSES_EACH][16];
+	uint32_t nr, next;
+	struct net_address at[NET_ADDRESSES_MAX];
 };
 
 /* Looks at one frame that the guest with this MAC sends. */

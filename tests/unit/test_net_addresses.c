@@ -74,8 +74,8 @@ static void test_arp(void **state)
 	(void)state;
 	learn(&a, arp(5, 10));
 	learn(&a, arp(5, 10));
-	assert_int_equal(a.nr_v4, 1);
-	assert_memory_equal(a.v4[0], expected, 4);
+	assert_int_equal(a.nr, 1);
+	assert_memory_equal(a.at[0].bytes, expected, 4);
 	learn(&a, arp(5, 0));	/* a probe: it asks, it does not own */
 	learn(&a, arp(5, 127)); /* nonsense */
 	learn(&a, arp(5, 239));
@@ -90,7 +90,7 @@ static void test_arp(void **state)
 		f.len = len;
 		learn(&a, f);
 	}
-	assert_int_equal(a.nr_v4, 1);
+	assert_int_equal(a.nr, 1);
 }
 
 static void test_neighbours(void **state)
@@ -99,41 +99,79 @@ static void test_neighbours(void **state)
 
 	(void)state;
 	learn(&a, neighbour(135, 0, 1)); /* asks whether 2001:db8::1 is free */
-	assert_int_equal(a.nr_v6, 0);
+	assert_int_equal(a.nr, 0);
 	learn(&a, neighbour(135, 9, 1)); /* fe80::9 asks for 2001:db8::1 */
-	assert_int_equal(a.nr_v6, 1);
-	assert_int_equal(a.v6[0][0], 0xfe);
-	assert_int_equal(a.v6[0][15], 9);
+	assert_int_equal(a.nr, 1);
+	assert_int_equal(a.at[0].bytes[0], 0xfe);
+	assert_int_equal(a.at[0].bytes[15], 9);
 	learn(&a, neighbour(136, 9, 2)); /* it has 2001:db8::2 */
-	assert_int_equal(a.nr_v6, 2);
-	assert_int_equal(a.v6[1][0], 0x20);
-	assert_int_equal(a.v6[1][15], 2);
+	assert_int_equal(a.nr, 2);
+	assert_int_equal(a.at[1].bytes[0], 0x20);
+	assert_int_equal(a.at[1].bytes[15], 2);
 	learn(&a, neighbour(128, 8, 3)); /* an echo request from fe80::8 */
-	assert_int_equal(a.nr_v6, 3);
-	assert_int_equal(a.v6[2][15], 8);
+	assert_int_equal(a.nr, 3);
+	assert_int_equal(a.at[2].bytes[15], 8);
 }
 
-/* The ninth takes the place of the first. */
+/* The same frame in a VLAN of IEEE 802.1Q, with a priority. */
+static struct frame tagged(struct frame f, unsigned int vlan)
+{
+	memmove(f.bytes + 16, f.bytes + 12, f.len - 12);
+	f.bytes[12] = 0x81;
+	f.bytes[13] = 0;
+	f.bytes[14] = (uint8_t)(0x60 | vlan >> 8);
+	f.bytes[15] = (uint8_t)vlan;
+	f.len += 4;
+	return f;
+}
+
+static void test_vlans(void **state)
+{
+	struct net_addresses a = { 0 };
+	struct frame f;
+
+	(void)state;
+	learn(&a, arp(5, 10));
+	learn(&a, tagged(arp(5, 10), 0xabc)); /* the same in two networks */
+	learn(&a, tagged(arp(5, 10), 0xabc));
+	learn(&a, tagged(arp(5, 10), 0)); /* a priority alone */
+	learn(&a, tagged(neighbour(136, 9, 2), 7));
+	learn(&a, tagged(tagged(arp(6, 10), 1), 2));
+	assert_int_equal(a.nr, 4);
+	assert_int_equal(a.at[0].vlan, 0);
+	assert_int_equal(a.at[1].vlan, 0xabc);
+	assert_int_equal(a.at[1].family, 4);
+	assert_int_equal(a.at[2].vlan, 7);
+	assert_int_equal(a.at[2].family, 6);
+	for (size_t len = 0; len < 46; len++) {
+		f = tagged(arp(8, 10), 3);
+		f.len = len;
+		learn(&a, f);
+	}
+	assert_int_equal(a.nr, 4);
+}
+
+/* One too many takes the place of the first. */
 static void test_bound(void **state)
 {
 	struct net_addresses a = { 0 };
 
 	(void)state;
-	for (unsigned int i = 1; i <= NET_ADDRESSES_EACH + 1; i++)
+	for (unsigned int i = 1; i <= NET_ADDRESSES_MAX + 1; i++)
 		learn(&a, arp(i, 10));
-	assert_int_equal(a.nr_v4, NET_ADDRESSES_EACH);
-	assert_int_equal(a.v4[0][3], NET_ADDRESSES_EACH + 1);
-	assert_int_equal(a.v4[1][3], 2);
+	assert_int_equal(a.nr, NET_ADDRESSES_MAX);
+	assert_int_equal(a.at[0].bytes[3], NET_ADDRESSES_MAX + 1);
+	assert_int_equal(a.at[1].bytes[3], 2);
 }
 
 static void test_state(void **state)
 {
 	struct net_addresses a = { 0 }, b = { 0 };
-	uint8_t bytes[512] = { 0 };
+	uint8_t bytes[1024] = { 0 };
 	struct state s = { .at = cursor_over(bytes, sizeof(bytes)) };
 
 	(void)state;
-	for (unsigned int i = 1; i <= 11; i++)
+	for (unsigned int i = 1; i <= NET_ADDRESSES_MAX + 3; i++)
 		learn(&a, arp(i, 10));
 	learn(&a, neighbour(136, 9, 2));
 	net_addresses_state(&a, &s);
@@ -142,7 +180,7 @@ static void test_state(void **state)
 	net_addresses_state(&b, &s);
 	assert_true(state_ok(&s));
 	assert_memory_equal(&a, &b, sizeof(a));
-	bytes[0] = NET_ADDRESSES_EACH + 1;
+	bytes[0] = NET_ADDRESSES_MAX + 1;
 	s = (struct state){ .at = cursor_over(bytes, sizeof(bytes)), .loading = true };
 	net_addresses_state(&b, &s);
 	assert_false(state_ok(&s));
@@ -151,9 +189,8 @@ static void test_state(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_arp),
-		cmocka_unit_test(test_neighbours),
-		cmocka_unit_test(test_bound),
+		cmocka_unit_test(test_arp),   cmocka_unit_test(test_neighbours),
+		cmocka_unit_test(test_vlans), cmocka_unit_test(test_bound),
 		cmocka_unit_test(test_state),
 	};
 

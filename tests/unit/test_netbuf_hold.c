@@ -196,38 +196,55 @@ static void test_stats(void **state)
 	netbuf_close(nb);
 }
 
-/* For each NIC: ask, then RARP, then per address its frames, each by CONTROL_NET_INJECT. */
+static void put_address(struct cursor *c, uint16_t vlan, uint8_t family, const uint8_t *address)
+{
+	cursor_put_u16(c, vlan);
+	cursor_put_u8(c, family);
+	cursor_put_bytes(c, address, 16);
+}
+
+/* For each NIC: ask, then RARP for each VLAN, then per address its frames, each by
+ * CONTROL_NET_INJECT and in the address's VLAN. */
 static void test_announce(void **state)
 {
 	static const uint8_t mac[6] = { 0x52, 0x54, 0, 0x77, 1, 0 };
 	static const uint8_t v4[16] = { 10, 0, 0, 5 }, v6[16] = { 0xfe, 0x80, [15] = 9 };
-	static const unsigned int types[] = { 0x8035, 0x0806, 0x0806, 0x86dd };
+	static const struct {
+		unsigned int vlan, type;
+	} frame[] = { { 0, 0x8035 },	 { 0xabc, 0x8035 }, { 0, 0x0806 },    { 0, 0x0806 },
+		      { 0xabc, 0x0806 }, { 0xabc, 0x0806 }, { 0xabc, 0x86dd } };
+	const unsigned int each = ARRAY_SIZE(frame) + 1;
 	struct cursor c = cursor_over(vm.reply, sizeof(vm.reply));
 	struct control control = { 0 };
 	unsigned int frames = 0;
 
 	(void)state;
 	cursor_put_bytes(&c, mac, 6);
-	cursor_put_u16(&c, 2);
-	cursor_put_u8(&c, 4);
-	cursor_put_bytes(&c, v4, 16);
-	cursor_put_u8(&c, 6);
-	cursor_put_bytes(&c, v6, 16);
+	cursor_put_u16(&c, 3);
+	put_address(&c, 0, 4, v4);
+	put_address(&c, 0xabc, 4, v4);
+	put_address(&c, 0xabc, 6, v6);
 	vm.reply_len = sizeof(vm.reply) - cursor_left(&c);
 	assert_int_equal(netbuf_announce(&control, 2, &frames), 0);
-	assert_int_equal(frames, 8);
-	assert_int_equal(vm.nr_calls, 10);
-	for (unsigned int i = 0; i < 10; i++) {
+	assert_int_equal(frames, 2 * ARRAY_SIZE(frame));
+	assert_int_equal(vm.nr_calls, 2 * each);
+	for (unsigned int i = 0; i < 2 * each; i++) {
 		const struct seen *seen = &vm.call[i];
+		const uint8_t *type = seen->request + 2 + 12;
 
-		assert_int_equal(seen->request[0], i / 5);
-		if (i % 5 == 0) {
+		assert_int_equal(seen->request[0], i / each);
+		if (i % each == 0) {
 			assert_int_equal(seen->op, CONTROL_NET_ADDRESSES);
 			continue;
 		}
 		assert_int_equal(seen->op, CONTROL_NET_INJECT);
 		assert_memory_equal(seen->request + 2 + 6, mac, 6);
-		assert_int_equal(seen->request[14] << 8 | seen->request[15], types[i % 5 - 1]);
+		if (frame[i % each - 1].vlan) {
+			assert_int_equal(type[0] << 8 | type[1], 0x8100);
+			assert_int_equal(type[2] << 8 | type[3], frame[i % each - 1].vlan);
+			type += 4;
+		}
+		assert_int_equal(type[0] << 8 | type[1], frame[i % each - 1].type);
 	}
 	vm.error = -EIO;
 	assert_int_equal(netbuf_announce(&control, 1, &frames), -EIO);
@@ -235,7 +252,7 @@ static void test_announce(void **state)
 	vm.error = 0;
 	vm.reply[6] = 200; /* more addresses than there can be */
 	assert_int_equal(netbuf_announce(&control, 1, &frames), -EPROTO);
-	vm.reply[6] = 3; /* more than the reply has */
+	vm.reply[6] = 4; /* more than the reply has */
 	assert_int_equal(netbuf_announce(&control, 1, &frames), -EPROTO);
 }
 

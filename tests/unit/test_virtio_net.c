@@ -419,15 +419,15 @@ static void test_addresses(void **state)
 	assert_true(guest_wait(&f->d, TX, NULL) >= 0);
 	assert_int_equal(virtio_net_addresses(f->vm, 0, got, &seen), 0);
 	assert_memory_equal(got, mac, 6);
-	assert_int_equal(seen.nr_v4, 1);
-	assert_memory_equal(seen.v4[0], arp + 28, 4);
+	assert_int_equal(seen.nr, 1);
+	assert_memory_equal(seen.at[0].bytes, arp + 28, 4);
 	assert_int_equal(virtio_net_addresses(f->vm, 1, got, &seen), -ENODEV);
 	len = guest_save(&f->d, saved, sizeof(saved));
 	guest_set(&f->d, VIRTIO_COMMON_STATUS, 1, 0);
 	assert_true(guest_load(&f->d, saved, len));
 	assert_int_equal(guest_status(&f->d), 0xf);
 	assert_int_equal(virtio_net_addresses(f->vm, 0, got, &seen), 0);
-	assert_int_equal(seen.nr_v4, 1);
+	assert_int_equal(seen.nr, 1);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
