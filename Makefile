@@ -51,6 +51,7 @@ help:
 	@echo 'make demo         boot two hosts, protect a VM, cut the power, watch it go on (HOLD=1 stays)'
 	@echo 'make demo-xen     the same on two hosts that run Xen'
 	@echo 'make check        every test this machine can run'
+	@echo 'make check-every  the power cut at every fault point; `make check` takes some of them'
 	@echo 'make check-asan   unit tests and simulation under address and undefined sanitizers'
 	@echo 'make check-tsan   the same under the thread sanitizer'
 	@echo 'make drill        N=20 SEED=1: that many power cuts at random instants; NETBUF=plug'

@@ -29,6 +29,7 @@ struct apply {
 	bool related;
 	struct region_header relation;
 	bool last; /* a takeover: no room is needed any more */
+	bool lost; /* a flush has failed */
 	uint64_t bytes;
 	pthread_mutex_t lock;
 	uint64_t applied, settled; /* lock; epochs up to the lower one leave the log */
@@ -84,7 +85,7 @@ static int open_targets(struct apply *a, const struct apply_config *config, stru
 static int begin_relation(struct apply *a, struct reason *why)
 {
 	struct regions own;
-	int err = regions_read(a->state_dir, &own, NULL);
+	int err = regions_read(a->state_dir, NULL, 0, &own, NULL);
 	bool same = false;
 
 	if (!err) {
@@ -200,6 +201,7 @@ static int apply_one(struct apply *a, const struct disk_record *r, struct reason
 		reason_set(why, -err, "%s of %llu bytes at %llu of %s: %s", disk_op_name(r->op),
 			   (unsigned long long)r->length, (unsigned long long)r->offset,
 			   a->disks[r->disk].path, strerrordesc_np(-err));
+		a->lost |= r->op == CONTROL_DISK_FLUSH;
 		return become_broken(a, err);
 	}
 	__atomic_fetch_add(&a->bytes, r->length, __ATOMIC_RELAXED);
@@ -223,6 +225,7 @@ static int flush_all(struct apply *a, struct reason *why)
 		if (err) {
 			reason_set(why, -err, "flush of %s: %s", a->disks[i].path,
 				   strerrordesc_np(-err));
+			a->lost = true;
 			return become_broken(a, err);
 		}
 	}
@@ -377,6 +380,11 @@ int apply_again(struct apply *a, struct reason *why)
 		return refuse_if_broken(a, why);
 	__atomic_store_n(&a->error, 0, __ATOMIC_RELAXED);
 	return set_state(a, APPLY_FOLLOWING, why);
+}
+
+bool apply_has_lost(const struct apply *a)
+{
+	return a->lost;
 }
 
 int apply_finish(struct apply *a, struct reason *why)

@@ -95,6 +95,9 @@ int apply_read(const struct apply *a, unsigned int disk, uint64_t offset, void *
 /* Forgets an error of apply_epoch(): the same epoch is to be applied next. -EIO: it was in the
  * first copy, what failed there is lost. */
 int apply_again(struct apply *a, struct reason *why);
+/* A flush has failed: what was written before it, of earlier epochs too, may not be there, and
+ * trying again does not bring it back. */
+bool apply_has_lost(const struct apply *a);
 
 /*
  * Takeover: the disks are now those of the VM that is about to run. Removes the marker and

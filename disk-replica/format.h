@@ -24,6 +24,7 @@ struct disk_info {
 	char path[DISK_PATH_MAX];
 	uint64_t bytes; /* the guest's view: the size on the primary */
 	bool readonly;
+	bool served; /* another process than pollux-vmm changes it (sources.h) */
 };
 
 /* Whether the path is the name of a resource of DRBD, which keeps both hosts' disks alike by

@@ -33,10 +33,15 @@ void region_sets_close(struct region_sets *s)
 	*s = (struct region_sets){ 0 };
 }
 
+void region_sets_fill_disk(struct region_sets *s, unsigned int disk)
+{
+	bitmap_set_range(s->bits[disk], 0, region_count(s->disk_bytes[disk]));
+}
+
 void region_sets_fill(struct region_sets *s)
 {
 	for (unsigned int i = 0; i < s->nr_disks; i++)
-		bitmap_set_range(s->bits[i], 0, region_count(s->disk_bytes[i]));
+		region_sets_fill_disk(s, i);
 }
 
 uint64_t region_sets_bytes(const struct region_sets *s)

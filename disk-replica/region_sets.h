@@ -23,6 +23,7 @@ int region_sets_open(struct region_sets *ret, const uint64_t *disk_bytes, unsign
 void region_sets_close(struct region_sets *s);
 
 void region_sets_fill(struct region_sets *s);
+void region_sets_fill_disk(struct region_sets *s, unsigned int disk);
 /* The disks' bytes that the set covers. */
 uint64_t region_sets_bytes(const struct region_sets *s);
 

@@ -8,7 +8,24 @@
 #include "base/clock.h"
 #include "base/fault.h"
 
-#define NAME_NEW REGIONS_NAME ".new"
+#define NAME_MAX_BYTES 24u
+
+/* A stale ".new" is written over. */
+struct name {
+	char text[NAME_MAX_BYTES], fresh[NAME_MAX_BYTES];
+};
+
+static struct name name_of(int disk)
+{
+	struct name n;
+
+	if (disk == REGIONS_OWN)
+		snprintf(n.text, sizeof(n.text), REGIONS_NAME);
+	else
+		snprintf(n.text, sizeof(n.text), REGIONS_NAME ".%u", (unsigned int)disk % DISK_MAX);
+	snprintf(n.fresh, sizeof(n.fresh), "%.16s.new", n.text);
+	return n;
+}
 
 static int open_dir(const char *state_dir)
 {
@@ -53,10 +70,11 @@ static int write_head(int fd, const struct region_header *h)
 	return region_block_write(fd, REGION_STAMP_OFFSET, block);
 }
 
-static int write_file(int dir, const struct region_header *h, const struct region_sets *sets)
+static int write_file(int dir, const char *name, const struct region_header *h,
+		      const struct region_sets *sets)
 {
 	cleanup_close int fd =
-		openat(dir, NAME_NEW, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+		openat(dir, name, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	int err;
 
 	if (fd < 0)
@@ -69,31 +87,21 @@ static int write_file(int dir, const struct region_header *h, const struct regio
 	return err;
 }
 
-int regions_create(const char *state_dir, const struct region_header *like,
-		   const struct disk_info *disks, unsigned int nr_disks, bool full)
+/* A file of these disks, in the place of the one before. */
+static int replace(int dir, int disk, const struct region_header *h, bool full)
 {
-	struct region_header h = { .generation = like->generation,
-				   .wall_ns = clock_wall_ns(),
-				   .nr_disks = nr_disks };
-	cleanup_close int dir = open_dir(state_dir);
+	const struct name name = name_of(disk);
 	struct region_sets sets;
-	int err;
+	int err = region_sets_open(&sets, h->disk_bytes, h->nr_disks);
 
-	if (dir < 0)
-		return dir;
-	memcpy(h.token, like->token, sizeof(h.token));
-	snprintf(h.peer, sizeof(h.peer), "%s", like->peer);
-	for (unsigned int i = 0; i < nr_disks; i++)
-		h.disk_bytes[i] = disks[i].bytes;
-	err = region_sets_open(&sets, h.disk_bytes, nr_disks);
 	if (err)
 		return err;
 	if (full)
 		region_sets_fill(&sets);
-	err = write_file(dir, &h, &sets);
+	err = write_file(dir, name.fresh, h, &sets);
 	if (!err && fault_at("regions.rename"))
 		err = -EIO;
-	if (!err && renameat(dir, NAME_NEW, dir, REGIONS_NAME))
+	if (!err && renameat(dir, name.fresh, dir, name.text))
 		err = -errno;
 	if (!err && fsync(dir))
 		err = -errno;
@@ -101,50 +109,115 @@ int regions_create(const char *state_dir, const struct region_header *like,
 	return err;
 }
 
-int regions_remove(const char *state_dir)
+static struct region_header header_like(const struct region_header *like,
+					const struct disk_info *disks, unsigned int nr_disks)
 {
+	struct region_header h = { .generation = like->generation,
+				   .wall_ns = clock_wall_ns(),
+				   .nr_disks = nr_disks };
+
+	memcpy(h.token, like->token, sizeof(h.token));
+	snprintf(h.peer, sizeof(h.peer), "%s", like->peer);
+	for (unsigned int i = 0; i < nr_disks; i++)
+		h.disk_bytes[i] = disks[i].bytes;
+	return h;
+}
+
+static int create_served(int dir, const struct region_header *like, const struct disk_info *disk,
+			 int number, bool full)
+{
+	struct region_header h = header_like(like, disk, 1);
+
+	return replace(dir, number, &h, full);
+}
+
+int regions_create_served(const char *state_dir, const struct region_header *like,
+			  const struct disk_info *disk, int number)
+{
+	cleanup_close int dir = open_dir(state_dir);
+
+	return dir < 0 ? dir : create_served(dir, like, disk, number, true);
+}
+
+/* The first file last: with a new token, the others count as all ones until it is there. */
+int regions_create(const char *state_dir, const struct region_header *like,
+		   const struct disk_info *disks, unsigned int nr_disks, bool full)
+{
+	struct region_header h = header_like(like, disks, nr_disks);
+	cleanup_close int dir = open_dir(state_dir);
+	int err = 0;
+
+	if (dir < 0)
+		return dir;
+	for (unsigned int i = 0; i < nr_disks && !err; i++)
+		if (disks[i].served)
+			err = create_served(dir, like, &disks[i], (int)i, full);
+	return err ? err : replace(dir, REGIONS_OWN, &h, full);
+}
+
+static int remove_one(const char *state_dir, int disk)
+{
+	const struct name name = name_of(disk);
 	cleanup_close int dir = open_dir(state_dir);
 
 	if (dir < 0)
 		return dir;
-	if (unlinkat(dir, REGIONS_NAME, 0) && errno != ENOENT)
+	if (unlinkat(dir, name.text, 0) && errno != ENOENT)
 		return -errno;
 	return fsync(dir) ? -errno : 0;
 }
 
-int regions_open_fd(const char *state_dir)
+/* Nobody looks at a served disk's without it. */
+int regions_remove(const char *state_dir)
 {
+	return remove_one(state_dir, REGIONS_OWN);
+}
+
+int regions_remove_served(const char *state_dir, int disk)
+{
+	return remove_one(state_dir, disk);
+}
+
+int regions_open_fd(const char *state_dir, int disk)
+{
+	const struct name name = name_of(disk);
 	cleanup_close int dir = open_dir(state_dir);
 	int fd;
 
 	if (dir < 0)
 		return dir;
-	fd = openat(dir, REGIONS_NAME, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	fd = openat(dir, name.text, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
 	return fd < 0 ? -errno : fd;
 }
 
 /* --- reading -------------------------------------------------------------------------- */
 
-static int read_head(int fd, struct region_header *ret, struct region_stamp *ret_stamp,
-		     struct reason *why)
+static bool read_bits(int fd, struct regions *r, uint64_t *const bits[],
+		      const struct region_header *h)
 {
-	uint8_t block[REGION_BLOCK_BYTES];
-	int err = region_block_read(fd, 0, block);
-
-	if (!err)
-		err = region_header_decode(block, ret, why);
-	if (err)
-		return err == -EBADMSG ? err
-				       : reason_set(why, EBADMSG, "the region file cannot be read");
-	if (region_block_read(fd, REGION_STAMP_OFFSET, block))
-		return reason_set(why, EBADMSG, "the region file is cut short");
-	region_stamp_decode(ret, block, ret_stamp);
-	return 0;
+	return !region_bits_read(fd, h, bits, &r->torn);
 }
 
-int regions_read(const char *state_dir, struct regions *ret, struct reason *why)
+/* A served disk's own file, if there is one that goes by the token. */
+static bool take_served(const char *state_dir, unsigned int disk, struct regions *r)
 {
-	cleanup_close int fd = regions_open_fd(state_dir);
+	cleanup_close int fd = regions_open_fd(state_dir, (int)disk);
+	uint64_t *const bits[] = { r->sets.bits[disk] };
+	struct region_header h;
+	struct region_stamp stamp;
+
+	if (fd < 0 || region_head_read(fd, &h, &stamp, NULL) || h.nr_disks != 1 ||
+	    h.disk_bytes[0] != r->header.disk_bytes[disk] ||
+	    memcmp(h.token, r->header.token, sizeof(h.token)) || !read_bits(fd, r, bits, &h))
+		return false;
+	r->served[disk] = stamp;
+	return true;
+}
+
+int regions_read(const char *state_dir, const struct disk_info *disks, unsigned int nr_disks,
+		 struct regions *ret, struct reason *why)
+{
+	cleanup_close int fd = regions_open_fd(state_dir, REGIONS_OWN);
 	struct regions r = { 0 };
 	int err;
 
@@ -152,15 +225,18 @@ int regions_read(const char *state_dir, struct regions *ret, struct reason *why)
 		return reason_set(why, ENOENT, "there is no region file");
 	if (fd < 0)
 		return reason_set(why, EBADMSG, "the region file: %s", strerror(-fd));
-	err = read_head(fd, &r.header, &r.stamp, why);
+	err = region_head_read(fd, &r.header, &r.stamp, why);
 	if (!err)
 		err = region_sets_open(&r.sets, r.header.disk_bytes, r.header.nr_disks);
 	if (err)
 		return err;
-	if (region_bits_read(fd, &r.header, r.sets.bits, &r.torn)) {
+	if (!read_bits(fd, &r, r.sets.bits, &r.header)) {
 		regions_close(&r);
 		return reason_set(why, EBADMSG, "the region file is cut short");
 	}
+	for (unsigned int i = 0; i < MIN(nr_disks, r.header.nr_disks); i++)
+		if (disks[i].served && !take_served(state_dir, i, &r))
+			region_sets_fill_disk(&r.sets, i);
 	*ret = r;
 	return 0;
 }
@@ -170,17 +246,28 @@ void regions_close(struct regions *r)
 	region_sets_close(&r->sets);
 }
 
-int regions_stamp_open(const char *state_dir)
+static int stamp_open(const char *state_dir, int disk)
 {
-	cleanup_close int fd = regions_open_fd(state_dir);
+	cleanup_close int fd = regions_open_fd(state_dir, disk);
 	struct region_header h;
 	struct region_stamp stamp;
-	int err = fd < 0 ? fd : read_head(fd, &h, &stamp, NULL);
+	int err = fd < 0 ? fd : region_head_read(fd, &h, &stamp, NULL);
 
 	if (!err)
 		err = write_head(fd, &h);
 	if (!err && fdatasync(fd))
 		err = -errno;
+	return err;
+}
+
+int regions_stamp_open(const char *state_dir)
+{
+	int err = stamp_open(state_dir, REGIONS_OWN);
+
+	for (int i = 0; i < (int)DISK_MAX && !err; i++) {
+		err = stamp_open(state_dir, i);
+		err = err == -ENOENT ? 0 : err;
+	}
 	return err;
 }
 
@@ -220,6 +307,7 @@ static bool changed_since_boot(const struct region_stamp *stamp, const struct re
 	       now->mtime_ns > clock_wall_ns() - clock_now_ns();
 }
 
+/* The stamp's i-th disk. */
 static int check_disk(const struct region_stamp *stamp, unsigned int i,
 		      const struct disk_info *disk, struct reason *why)
 {
@@ -255,4 +343,19 @@ int regions_check_disks(const struct region_stamp *stamp, const struct disk_info
 			return err;
 	}
 	return 0;
+}
+
+int regions_check(const struct regions *r, const struct disk_info *disks, unsigned int nr_disks,
+		  struct reason *why)
+{
+	int err = 0;
+
+	for (unsigned int i = 0; i < nr_disks && !err; i++) {
+		if (!disks[i].served)
+			err = disk_is_drbd(&disks[i]) ? 0
+						      : check_disk(&r->stamp, i, &disks[i], why);
+		else if (r->served[i].state)
+			err = check_disk(&r->served[i], 0, &disks[i], why);
+	}
+	return err;
 }

@@ -42,6 +42,7 @@ static int list_served(struct control *control, const char *name, struct disk_in
 		return reason_set(why, EPROTO, "%s: its server has %u disks, not one of its own",
 				  name, nr);
 	*ret = list[0];
+	ret->served = true;
 	return 0;
 }
 
@@ -54,6 +55,34 @@ int sources_look_up(const char *name, struct disk_info *ret, struct reason *why)
 		return err;
 	err = list_served(control, name, ret, why);
 	control_close(control);
+	return err;
+}
+
+int sources_count(struct control *control, int fd, struct reason *why)
+{
+	uint8_t on = fd >= 0;
+	struct control_call call = { .op = CONTROL_DISK_TRACK,
+				     .request = &on,
+				     .request_len = 1,
+				     .request_fds = &fd,
+				     .nr_request_fds = on,
+				     .why = why };
+
+	return control_call(control, &call, NULL);
+}
+
+int sources_track(const char *name, int fd, struct reason *why)
+{
+	struct control *control;
+	int err = fd < 0 ? reason_set(why, -fd, "its region file: %s", strerror(-fd))
+			 : connect_beside(name, &control, why);
+
+	if (!err) {
+		err = sources_count(control, fd, why);
+		control_close(control);
+	}
+	if (fd >= 0)
+		close(fd);
 	return err;
 }
 
@@ -75,6 +104,7 @@ static int add_served(struct sources *s, unsigned int disk, struct reason *why)
 				  named->path, (unsigned long long)named->bytes,
 				  (unsigned long long)served->bytes);
 	served->readonly = named->readonly;
+	s->named[disk].served = true;
 	return 0;
 }
 
@@ -101,9 +131,33 @@ out:
 	return err;
 }
 
+bool sources_has_disk(const struct sources *s, unsigned int source)
+{
+	for (unsigned int i = 0; i < s->nr_disks; i++)
+		if (s->source[i] == source)
+			return true;
+	return false;
+}
+
+int sources_connect(const char *run_dir, struct sources *ret, struct reason *why)
+{
+	struct control *control;
+	int err = control_connect(run_dir, &control);
+
+	if (err)
+		return reason_set(why, -err, "%s: pollux-vmm does not answer: %s", run_dir,
+				  strerror(-err));
+	err = sources_open(control, ret, why);
+	if (err)
+		control_close(control);
+	else
+		ret->owns = true;
+	return err;
+}
+
 void sources_close(struct sources *s)
 {
-	for (unsigned int i = 1; i < s->nr; i++)
+	for (unsigned int i = s->owns ? 0 : 1; i < s->nr; i++)
 		control_close(s->control[i]);
 	memset(s, 0, sizeof(*s));
 }

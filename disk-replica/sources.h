@@ -21,8 +21,9 @@ struct sources {
 	uint8_t source[DISK_MAX];	  /* who changes it: a place in control[] */
 	uint16_t local[DISK_MAX];	  /* its number there */
 	unsigned int nr_disks;
-	struct control *control[SOURCES_MAX]; /* 0: pollux-vmm's, which is not ours */
+	struct control *control[SOURCES_MAX]; /* 0: pollux-vmm's */
 	unsigned int nr;
+	bool owns; /* pollux-vmm's connection, too */
 };
 
 /*
@@ -30,13 +31,21 @@ struct sources {
  * itself. -ENOTSUP: one cannot be followed; -EPROTO: the two do not agree on its size.
  */
 int sources_open(struct control *vm, struct sources *ret, struct reason *why);
+/* The same by a connection of its own to the VM. */
+int sources_connect(const char *run_dir, struct sources *ret, struct reason *why);
 /* Closes what it has connected. A zeroed one, or one closed before, is fine. */
 void sources_close(struct sources *s);
+/* Whoever is behind the connection is to count by this region file, or, fd -1, no more. */
+int sources_count(struct control *control, int fd, struct reason *why);
+/* Whether any disk is changed by the source with this number. */
+bool sources_has_disk(const struct sources *s, unsigned int source);
 
 /* Whether a disk is served by another process, by the name that the VM has for it. */
 bool sources_is_served(const char *name);
 /* The disk that is served under this name: where it lies on this host, and its size. As
  * sources_open() says. */
 int sources_look_up(const char *name, struct disk_info *ret, struct reason *why);
+/* Its server is to count by this region file, which is taken; a negative one is its -errno. */
+int sources_track(const char *name, int fd, struct reason *why);
 
 #endif

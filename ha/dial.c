@@ -58,7 +58,6 @@ static struct resync_config resync_config(const struct dial *d)
 				       .state_dir = s->record_dir,
 				       .peer = s->peer,
 				       .generation = d->generation,
-				       .disks = d->config.disks,
 				       .nr_disks = d->config.nr_disks };
 }
 

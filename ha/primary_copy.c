@@ -63,8 +63,8 @@ static int choose_regions(struct engine *e, struct reason *why)
 	snprintf(e->stats.resync.reason, sizeof(e->stats.resync.reason), "%s", p->resync.reason);
 	if (!p->resync.tracked)
 		return 0;
-	control_simple(p->control, CONTROL_TRACK_ROTATE);
-	r = resync_read_sets(p->control, p->sources.named, p->sources.nr_disks, &sets);
+	resync_rotate(&p->sources);
+	r = resync_read_sets(&p->sources, &sets);
 	if (r)
 		return reason_set(why, -r, "the regions that may differ cannot be read: %s",
 				  strerror(-r));
@@ -141,7 +141,7 @@ static int open_link(struct engine *e, const struct dial_connected *c, struct re
 	p->durable_epoch = p->durable_ops = 0;
 	p->track_failed = false;
 	if (p->resync.tracked && p->sources.nr_disks && c->welcome.features & PROTO_FEATURE_DURABLE)
-		r = track_open(e->settings.run_dir, p->sources.nr_disks, &p->track);
+		r = track_open(e->settings.run_dir, &p->track);
 	e->stats.memory_kept = c->welcome.features & PROTO_FEATURE_KEPT;
 	if (!r && e->stats.memory_kept)
 		r = offer_open(&p->platform, transport_session(c->bulk), p->capture.round,

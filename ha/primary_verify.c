@@ -26,10 +26,10 @@ static int mark(void *opaque, uint64_t epoch, const struct verify_place *part)
 {
 	struct engine *e = opaque;
 	struct primary *p = e->side;
-	struct control *control = NULL;
+	cleanup_free struct sources *s = calloc(1, sizeof(*s));
 	uint64_t bytes[DISK_MAX] = { 0 };
 	struct region_sets sets;
-	int err = track_hold(p->track, epoch);
+	int err = s ? track_hold(p->track, epoch) : -ENOMEM;
 
 	if (err)
 		return err;
@@ -39,10 +39,10 @@ static int mark(void *opaque, uint64_t epoch, const struct verify_place *part)
 	if (err)
 		return err;
 	set_regions(&sets, part);
-	err = control_connect(e->settings.run_dir, &control);
+	err = sources_connect(e->settings.run_dir, s, NULL);
 	if (!err)
-		err = resync_mark(control, &sets, part->disk, NULL);
-	control_close(control);
+		err = resync_mark(s, &sets, part->disk, NULL);
+	sources_close(s);
 	region_sets_close(&sets);
 	return err;
 }

@@ -9,11 +9,12 @@
 #include "base/fault.h"
 #include "disk-replica/regions.h"
 #include "disk-replica/sources.h"
+#include "hypervisor/control/control.h"
 
-/* --- pollux-vmm ----------------------------------------------------------------------- */
+/* --- who counts ----------------------------------------------------------------------- */
 
 /* `into`: of the disk's words, or NULL when only the token is wanted. */
-static int read_disk(struct control *control, unsigned int disk, uint64_t bytes, uint64_t *into,
+static int read_disk(const struct sources *s, unsigned int disk, uint64_t *into,
 		     uint8_t ret_token[REGION_TOKEN_BYTES])
 {
 	uint8_t request[2];
@@ -22,11 +23,11 @@ static int read_disk(struct control *control, unsigned int disk, uint64_t bytes,
 				     .request = request,
 				     .request_len = sizeof(request) };
 	struct cursor reply;
-	uint64_t of, words;
+	uint64_t bytes = s->named[disk].bytes, of, words;
 	int err;
 
-	cursor_put_u16(&put, (uint16_t)disk);
-	err = control_call(control, &call, &reply);
+	cursor_put_u16(&put, s->local[disk]);
+	err = control_call(s->control[s->source[disk]], &call, &reply);
 	if (err)
 		return err;
 	cursor_get_bytes(&reply, ret_token, REGION_TOKEN_BYTES);
@@ -43,31 +44,60 @@ static int read_disk(struct control *control, unsigned int disk, uint64_t bytes,
 	return cursor_done(&reply) ? 0 : -EPROTO;
 }
 
-int resync_read_sets(struct control *control, const struct disk_info *disks, unsigned int nr_disks,
-		     struct region_sets *ret)
+/* That of pollux-vmm; if every disk is served, that of whoever counts: a server that was started
+ * anew does not. */
+static int read_token(const struct sources *s, uint8_t ret[REGION_TOKEN_BYTES])
 {
-	uint8_t token[REGION_TOKEN_BYTES];
-	uint64_t bytes[DISK_MAX] = { 0 };
-	struct region_sets s;
-	int err;
+	bool own = sources_has_disk(s, 0);
+	int err = -ENODATA;
 
-	for (unsigned int i = 0; i < nr_disks; i++)
-		bytes[i] = disks[i].bytes;
-	err = region_sets_open(&s, bytes, nr_disks);
-	for (unsigned int i = 0; i < nr_disks && !err; i++)
-		err = read_disk(control, i, bytes[i], s.bits[i], token);
-	if (err) {
-		region_sets_close(&s);
-		return err;
-	}
-	*ret = s;
-	return 0;
+	for (unsigned int i = 0; i < s->nr_disks && err; i++)
+		if (!own || !s->named[i].served)
+			err = read_disk(s, i, NULL, ret);
+	return err;
 }
 
-int resync_mark(struct control *control, const struct region_sets *s, unsigned int disk,
+/* False: its server does not count, or by another token, so that all of it may differ. */
+static bool is_counted(const struct sources *s, unsigned int disk,
+		       const uint8_t token[REGION_TOKEN_BYTES])
+{
+	uint8_t own[REGION_TOKEN_BYTES];
+
+	return !s->named[disk].served ||
+	       (!read_disk(s, disk, NULL, own) && !memcmp(own, token, sizeof(own)));
+}
+
+int resync_read_sets(const struct sources *s, struct region_sets *ret)
+{
+	uint8_t token[REGION_TOKEN_BYTES], own[REGION_TOKEN_BYTES];
+	uint64_t bytes[DISK_MAX] = { 0 };
+	struct region_sets sets;
+	int err = read_token(s, token);
+
+	if (err)
+		return err;
+	for (unsigned int i = 0; i < s->nr_disks; i++)
+		bytes[i] = s->named[i].bytes;
+	err = region_sets_open(&sets, bytes, s->nr_disks);
+	if (err)
+		return err;
+	for (unsigned int i = 0; i < s->nr_disks && !err; i++) {
+		if (is_counted(s, i, token))
+			err = read_disk(s, i, sets.bits[i], own);
+		else
+			region_sets_fill_disk(&sets, i);
+	}
+	if (err)
+		region_sets_close(&sets);
+	else
+		*ret = sets;
+	return err;
+}
+
+int resync_mark(const struct sources *s, const struct region_sets *sets, unsigned int disk,
 		struct reason *why)
 {
-	size_t words = bitmap_words(region_count(s->disk_bytes[disk]));
+	size_t words = bitmap_words(region_count(sets->disk_bytes[disk]));
 	size_t len = 2 + 8 + words * sizeof(uint64_t);
 	cleanup_free uint8_t *request = malloc(len);
 	struct cursor put = cursor_over(request, len);
@@ -77,73 +107,105 @@ int resync_mark(struct control *control, const struct region_sets *s, unsigned i
 
 	if (!request)
 		return -ENOMEM;
-	cursor_put_u16(&put, (uint16_t)disk);
+	cursor_put_u16(&put, s->local[disk]);
 	cursor_put_u64(&put, words);
 	for (size_t i = 0; i < words; i++)
-		cursor_put_u64(&put, s->bits[disk][i]);
+		cursor_put_u64(&put, sets->bits[disk][i]);
 	assert(cursor_done(&put));
-	return control_call(control, &call, NULL);
+	return control_call(s->control[s->source[disk]], &call, NULL);
 }
 
-/* fd -1: off. */
-static int set_track(struct control *control, int fd, struct reason *why)
+void resync_rotate(const struct sources *s)
 {
-	uint8_t on = fd >= 0;
-	struct control_call call = { .op = CONTROL_DISK_TRACK,
-				     .request = &on,
-				     .request_len = 1,
-				     .request_fds = &fd,
-				     .nr_request_fds = on,
-				     .why = why };
+	for (unsigned int i = 0; i < s->nr; i++)
+		if (sources_has_disk(s, i))
+			control_simple(s->control[i], CONTROL_TRACK_ROTATE);
+}
 
-	return control_call(control, &call, NULL);
+/* `disk`: a served one, or REGIONS_OWN. */
+static int count(struct control *control, const char *state_dir, int disk, struct reason *why)
+{
+	cleanup_close int fd = regions_open_fd(state_dir, disk);
+
+	return fd < 0 ? reason_set(why, -fd, "no region file: %s", strerror(-fd))
+		      : sources_count(control, fd, why);
+}
+
+static int count_served(const struct sources *s, const char *state_dir, struct reason *why)
+{
+	int err = 0;
+
+	for (unsigned int i = 0; i < s->nr_disks && !err; i++)
+		if (s->named[i].served)
+			err = count(s->control[s->source[i]], state_dir, (int)i, why);
+	return err;
+}
+
+static void count_no_more(const struct sources *s, const char *state_dir)
+{
+	(void)regions_remove(state_dir);
+	for (unsigned int i = 0; i < s->nr; i++)
+		if (sources_has_disk(s, i))
+			(void)sources_count(s->control[i], -1, NULL);
 }
 
 int resync_count_here(struct control *control, const char *state_dir, struct reason *why)
 {
-	int fd = regions_open_fd(state_dir);
-	int err = fd < 0 ? reason_set(why, -fd, "no region file: %s", strerror(-fd))
-			 : set_track(control, fd, why);
+	cleanup_free struct sources *s = calloc(1, sizeof(*s));
+	int err = s ? sources_open(control, s, why) : -ENOMEM;
 
-	if (fd >= 0)
-		close(fd);
 	if (err)
-		(void)regions_remove(state_dir);
+		return err;
+	if (sources_has_disk(s, 0))
+		err = count(control, state_dir, REGIONS_OWN, why);
+	if (!err)
+		err = count_served(s, state_dir, why);
+	if (err)
+		count_no_more(s, state_dir);
+	sources_close(s);
 	return err;
 }
 
 /* --- the offer ------------------------------------------------------------------------ */
 
-static bool any_served(const struct resync_config *config)
+/* A server goes on counting whatever becomes of its VM, which may be another by now. */
+static int confirm(const struct resync_config *config, const uint8_t token[REGION_TOKEN_BYTES])
 {
-	for (unsigned int i = 0; i < config->nr_disks; i++)
-		if (sources_is_served(config->disks[i].path))
-			return true;
-	return false;
+	struct regions own;
+	int err = regions_read(config->state_dir, NULL, 0, &own, NULL);
+
+	if (err)
+		return -ENODATA;
+	err = memcmp(own.header.token, token, REGION_TOKEN_BYTES) ? -ENODATA : 0;
+	regions_close(&own);
+	return err;
 }
 
 void resync_offer(const struct resync_config *config, struct resync_offer *ret)
 {
-	struct resync_offer o = { .served = any_served(config) };
-	struct control *control = NULL;
-	int err = config->nr_disks ? control_connect(config->run_dir, &control) : -ENODATA;
+	cleanup_free struct sources *s = calloc(1, sizeof(*s));
+	struct resync_offer o = { 0 };
+	struct reason why = { "" };
+	int err = !config->nr_disks ? -ENODATA
+		  : !s		    ? -ENOMEM
+				    : sources_connect(config->run_dir, s, &why);
 
-	if (!err && o.served)
-		err = -ENOTSUP;
-	if (!err)
-		err = read_disk(control, 0, config->disks[0].bytes, NULL, o.token);
+	if (!err) {
+		err = read_token(s, o.token);
+		if (!err && !sources_has_disk(s, 0))
+			err = confirm(config, o.token);
+		sources_close(s);
+	}
 	o.related = !err;
 	if (err == -EIO)
 		snprintf(o.reason, sizeof(o.reason), "the region file cannot be written");
-	else if (o.served)
-		snprintf(o.reason, sizeof(o.reason),
-			 "a disk is served over NBD, and nobody keeps count of its writes");
+	else if (why.text[0])
+		snprintf(o.reason, sizeof(o.reason), "%.199s", why.text);
 	else if (err)
 		snprintf(o.reason, sizeof(o.reason),
 			 "no token: nobody has kept count of what was written here");
 	if (getrandom(o.fresh, sizeof(o.fresh), 0) != sizeof(o.fresh))
 		memset(o.fresh, 0, sizeof(o.fresh));
-	control_close(control);
 	*ret = o;
 }
 
@@ -169,18 +231,34 @@ static const char *text_of(struct json_object *o, const char *key)
 		       : NULL;
 }
 
+/* One that its server does not count is counted from here on, and all of it may differ. */
+static int begin_one(const struct sources *s, const struct resync_config *config,
+		     const uint8_t token[REGION_TOKEN_BYTES], unsigned int disk, struct reason *why)
+{
+	struct region_header like = { .generation = config->generation };
+	int err;
+
+	memcpy(like.token, token, sizeof(like.token));
+	snprintf(like.peer, sizeof(like.peer), "%s", config->peer);
+	err = regions_create_served(config->state_dir, &like, &s->named[disk], (int)disk);
+	if (err)
+		return reason_set(why, -err, "the region file cannot be made: %s", strerror(-err));
+	return count(s->control[s->source[disk]], config->state_dir, (int)disk, why);
+}
+
 /* What the other host has written: ours, too, before anything is copied. */
-static int merge(struct control *control, const struct resync_config *config, const char *text,
-		 struct reason *why)
+static int merge(const struct sources *s, const struct resync_config *config,
+		 const struct resync_offer *offer, const char *text, struct reason *why)
 {
 	struct region_sets theirs;
-	int err = resync_read_sets(control, config->disks, config->nr_disks, &theirs);
+	int err = resync_read_sets(s, &theirs);
 
 	if (err)
 		return reason_set(why, -err, "the regions cannot be read: %s", strerror(-err));
 	err = region_sets_from_text(&theirs, text, why);
-	for (unsigned int i = 0; i < config->nr_disks && !err; i++)
-		err = resync_mark(control, &theirs, i, why);
+	for (unsigned int i = 0; i < s->nr_disks && !err; i++)
+		err = is_counted(s, i, offer->token) ? resync_mark(s, &theirs, i, why)
+						     : begin_one(s, config, offer->token, i, why);
 	region_sets_close(&theirs);
 	if (!err && fault_at("resync.marked"))
 		err = reason_set(why, EIO, "fault point resync.marked");
@@ -188,47 +266,48 @@ static int merge(struct control *control, const struct resync_config *config, co
 }
 
 /* All may differ, and the token is new. */
-static int begin_anew(struct control *control, const struct resync_config *config,
+static int begin_anew(const struct sources *s, const struct resync_config *config,
 		      const struct resync_offer *offer, struct reason *why)
 {
 	struct region_header like = { .generation = config->generation };
-	int fd, err;
+	int err;
 
 	memcpy(like.token, offer->fresh, sizeof(like.token));
 	snprintf(like.peer, sizeof(like.peer), "%s", config->peer);
-	err = regions_create(config->state_dir, &like, config->disks, config->nr_disks, true);
-	if (err) {
-		(void)regions_remove(config->state_dir);
-		set_track(control, -1, NULL);
-		return reason_set(why, -err, "the region file cannot be made: %s", strerror(-err));
-	}
-	fd = regions_open_fd(config->state_dir);
-	if (fd < 0)
-		return reason_set(why, -fd, "the region file: %s", strerror(-fd));
-	err = set_track(control, fd, why);
-	close(fd);
+	err = regions_create(config->state_dir, &like, s->named, s->nr_disks, true);
+	if (err)
+		reason_set(why, -err, "the region file cannot be made: %s", strerror(-err));
+	if (!err && sources_has_disk(s, 0))
+		err = count(s->control[0], config->state_dir, REGIONS_OWN, why);
+	if (!err)
+		err = count_served(s, config->state_dir, why);
 	if (!err && fault_at("resync.marked"))
 		err = reason_set(why, EIO, "fault point resync.marked");
-	if (err) {
-		(void)regions_remove(config->state_dir);
-		set_track(control, -1, NULL);
-	}
+	if (err)
+		count_no_more(s, config->state_dir);
 	return err;
+}
+
+static bool is_same(struct json_object *answer)
+{
+	struct json_object *v;
+
+	return answer && json_object_object_get_ex(answer, "same", &v) &&
+	       json_object_is_type(v, json_type_boolean) && json_object_get_boolean(v);
 }
 
 void resync_settle(const struct resync_config *config, const struct resync_offer *offer,
 		   struct json_object *reply, struct resync *ret)
 {
+	cleanup_free struct sources *s = calloc(1, sizeof(*s));
 	struct resync r = { 0 };
-	struct control *control = NULL;
-	struct json_object *answer = NULL, *v;
+	struct json_object *answer = NULL;
 	struct reason why = { 0 };
 	const char *text;
 	int err;
 
-	snprintf(r.reason, sizeof(r.reason), "%s", offer->reason);
 	*ret = r;
-	if (!config->nr_disks || offer->served)
+	if (!config->nr_disks)
 		return;
 	json_object_object_get_ex(reply, "resync", &answer);
 	text = text_of(answer, "reason");
@@ -236,20 +315,22 @@ void resync_settle(const struct resync_config *config, const struct resync_offer
 		 !offer->related ? offer->reason
 		 : text		 ? text
 				 : "the other host does not say");
-	r.partial = offer->related && answer && json_object_object_get_ex(answer, "same", &v) &&
-		    json_object_is_type(v, json_type_boolean) && json_object_get_boolean(v);
+	r.partial = offer->related && is_same(answer);
 	text = text_of(answer, "regions");
-	err = fault_at("resync.settle") ? -EIO : control_connect(config->run_dir, &control);
+	err = s ? 0 : -ENOMEM;
+	if (!err)
+		err = fault_at("resync.settle") ? -EIO : sources_connect(config->run_dir, s, &why);
 	if (!err && r.partial)
-		err = text ? merge(control, config, text, &why) : -EPROTO;
+		err = text ? merge(s, config, offer, text, &why) : -EPROTO;
 	else if (!err)
-		err = begin_anew(control, config, offer, &why);
+		err = begin_anew(s, config, offer, &why);
 	r.tracked = !err;
 	if (err) {
 		r.partial = false;
 		snprintf(r.reason, sizeof(r.reason), "%.199s",
 			 why.text[0] ? why.text : strerror(-err));
 	}
-	control_close(control);
+	if (s)
+		sources_close(s);
 	*ret = r;
 }

@@ -23,19 +23,18 @@
 
 struct control;
 struct json_object;
+struct sources;
 
 struct resync_config {
 	const char *run_dir;   /* of the VM */
 	const char *state_dir; /* where the region file is */
 	const char *peer;
 	uint64_t generation;
-	const struct disk_info *disks;
 	unsigned int nr_disks;
 };
 
 struct resync_offer {
 	bool related; /* there is a token */
-	bool served;  /* a disk is not pollux-vmm's own: writes to it are not counted */
 	uint8_t token[REGION_TOKEN_BYTES];
 	uint8_t fresh[REGION_TOKEN_BYTES];
 	char reason[200]; /* why there is none */
@@ -47,7 +46,7 @@ struct resync {
 	char reason[200]; /* why it is not partial, or not tracked */
 };
 
-/* Asks pollux-vmm. */
+/* Asks whoever counts. */
 void resync_offer(const struct resync_config *config, struct resync_offer *ret);
 /* {"disk_token": TEXT or null, "disk_token_new": TEXT} */
 void resync_put_offer(const struct resync_offer *offer, struct json_object *request);
@@ -55,16 +54,17 @@ void resync_put_offer(const struct resync_offer *offer, struct json_object *requ
 void resync_settle(const struct resync_config *config, const struct resync_offer *offer,
 		   struct json_object *reply, struct resync *ret);
 
-/* Everything that is marked now. */
-int resync_read_sets(struct control *control, const struct disk_info *disks, unsigned int nr_disks,
-		     struct region_sets *ret);
+/* Everything that is marked now, and all of a disk that its server does not count. */
+int resync_read_sets(const struct sources *s, struct region_sets *ret);
+/* What is marked from here on is marked after this. */
+void resync_rotate(const struct sources *s);
 
 /* Marks what one disk's set has, durably. */
-int resync_mark(struct control *control, const struct region_sets *s, unsigned int disk,
+int resync_mark(const struct sources *s, const struct region_sets *sets, unsigned int disk,
 		struct reason *why);
 
-/* Takeover: counts in the region file that the standby has kept ready; if that cannot be, it
- * is removed, and the next copy is a full one. */
+/* Takeover: counts in the region files that the standby has kept ready; if that cannot be, they
+ * are removed, and the next copy is a full one. */
 int resync_count_here(struct control *control, const char *state_dir, struct reason *why);
 
 #endif

@@ -53,6 +53,17 @@ static int let_disks_go(struct engine *e, struct reason *why)
 	return r;
 }
 
+/* There is no other copy to run instead. */
+static void tell_lost(struct engine *e)
+{
+	struct backup *b = e->side;
+
+	if (b->apply && apply_has_lost(b->apply))
+		engine_event(e, "disks-doubtful",
+			     "a flush of the standby's disks has failed here: something of what "
+			     "was written to them may be missing; check the file systems");
+}
+
 /* Every epoch that was acknowledged, and nothing else. May be called again after an error. */
 static int settle(struct engine *e, struct reason *why)
 {
@@ -70,6 +81,7 @@ static int settle(struct engine *e, struct reason *why)
 	if (b->log)
 		disk_log_drop_partial(b->log);
 	r = backup_drbd_take(e, why);
+	tell_lost(e);
 	if (!r)
 		r = let_disks_go(e, why);
 	b->settled = !r;

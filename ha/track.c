@@ -4,6 +4,7 @@
 #include <pthread.h>
 
 #include "base/clock.h"
+#include "disk-replica/sources.h"
 #include "hypervisor/control/control.h"
 
 struct track {
@@ -17,8 +18,7 @@ struct track {
 	uint64_t cut;		/* atomic: the last epoch whose boundary was, or is being, cut */
 
 	/* The thread's. */
-	struct control *control;
-	unsigned int nr_disks;
+	struct sources sources;
 	bool rotated;		    /* and not forgotten yet */
 	uint64_t wanted;	    /* the epoch that must be durable before that */
 	struct track_copied copied; /* of the copy: to be forgotten once durable */
@@ -27,7 +27,7 @@ struct track {
 
 static void release(struct track *t)
 {
-	control_close(t->control);
+	sources_close(&t->sources);
 	pthread_cond_destroy(&t->changed);
 	pthread_mutex_destroy(&t->lock);
 	free(t);
@@ -43,7 +43,7 @@ static void sleep_until(struct track *t, uint64_t ns)
 		pthread_cond_timedwait(&t->changed, &t->lock, &until);
 }
 
-static int forget(struct track *t, unsigned int disk, uint64_t offset)
+static int forget_one(struct control *control, unsigned int disk, uint64_t offset)
 {
 	uint8_t request[10];
 	struct cursor put = cursor_over(request, sizeof(request));
@@ -53,7 +53,33 @@ static int forget(struct track *t, unsigned int disk, uint64_t offset)
 
 	cursor_put_u16(&put, (uint16_t)disk);
 	cursor_put_u64(&put, offset);
-	return control_call(t->control, &call, NULL);
+	return control_call(control, &call, NULL);
+}
+
+/* What is marked of the disks before `disk`, and of that one below `offset`. */
+static int forget(struct track *t, unsigned int disk, uint64_t offset)
+{
+	const struct sources *s = &t->sources;
+	int err = sources_has_disk(s, 0) ? forget_one(s->control[0], disk, offset) : 0;
+
+	for (unsigned int i = 0; i < s->nr_disks && !err; i++) {
+		if (!s->named[i].served || i > disk)
+			continue;
+		err = i < disk ? forget_one(s->control[s->source[i]], 1, 0)
+			       : forget_one(s->control[s->source[i]], 0, offset);
+	}
+	return err;
+}
+
+static int rotate(struct track *t)
+{
+	const struct sources *s = &t->sources;
+	int err = 0;
+
+	for (unsigned int i = 0; i < s->nr && !err; i++)
+		if (sources_has_disk(s, i))
+			err = control_simple(s->control[i], CONTROL_TRACK_ROTATE);
+	return err;
 }
 
 /* Before the first epoch is durable. */
@@ -106,13 +132,13 @@ static int epoch_step(struct track *t, const struct track_news *n)
 	if (t->rotated && n->durable_epoch >= t->wanted) {
 		if (!begin_forgetting(t, n->durable_epoch))
 			return -EAGAIN;
-		err = forget(t, t->nr_disks, 0);
+		err = forget(t, t->sources.nr_disks, 0);
 		end_forgetting(t);
 		t->rotated = err != 0;
 	}
 	if (err || t->rotated)
 		return err;
-	err = control_simple(t->control, CONTROL_TRACK_ROTATE);
+	err = rotate(t);
 	if (err)
 		return err;
 	t->rotated = true;
@@ -161,7 +187,7 @@ static void *run(void *opaque)
 	return NULL;
 }
 
-int track_open(const char *run_dir, unsigned int nr_disks, struct track **ret)
+int track_open(const char *run_dir, struct track **ret)
 {
 	struct track *t = calloc(1, sizeof(*t));
 	pthread_condattr_t attr;
@@ -170,13 +196,12 @@ int track_open(const char *run_dir, unsigned int nr_disks, struct track **ret)
 
 	if (!t)
 		return -ENOMEM;
-	t->nr_disks = nr_disks;
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_mutex_init(&t->lock, NULL);
 	pthread_cond_init(&t->changed, &attr);
 	pthread_condattr_destroy(&attr);
-	err = control_connect(run_dir, &t->control);
+	err = sources_connect(run_dir, &t->sources, NULL);
 	if (!err)
 		err = -pthread_create(&thread, NULL, run, t);
 	if (err) {

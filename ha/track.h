@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Forgetting, on the primary: a thread that tells pollux-vmm, whenever the backup has synced its
- * disks (durable.h), which of the regions it has marked the backup holds durably by now
- * (CONTROL_TRACK_ROTATE, _FORGET). It has a connection of its own, since forgetting waits for our
- * own disks to be synced.
+ * Forgetting, on the primary: a thread that tells whoever changes the disks (sources.h), whenever
+ * the backup has synced its disks (durable.h), which of the regions it has marked the backup holds
+ * durably by now (CONTROL_TRACK_ROTATE, _FORGET). It has connections of its own, since forgetting
+ * waits for our own disks to be synced.
  *
  * While epochs run: rotate; what was written before is, by the mirror's order, in epochs up to
  * the one whose boundary is cut next; when the backup says that this one is durable, forget.
@@ -39,7 +39,7 @@ struct track_news {
 	uint64_t durable_ops;
 };
 
-int track_open(const char *run_dir, unsigned int nr_disks, struct track **ret);
+int track_open(const char *run_dir, struct track **ret);
 /* Not waited for. Takes NULL. */
 void track_close(struct track *t);
 /* The boundary of this epoch is about to be cut; at once, while the VM still runs. */

@@ -5,7 +5,9 @@
 
 NBD_PLUGIN := $(O)/lib/nbdkit-pollux-plugin.so
 NBD_MODULES := $(patsubst %.c,%,$(wildcard disk-replica/nbd/*.c)) hypervisor/control/server \
-	hypervisor/vmm/blk_file hypervisor/vmm/disk_mirror base/cursor base/err base/ring
+	hypervisor/control/region_file hypervisor/vmm/blk_file hypervisor/vmm/control_track \
+	hypervisor/vmm/disk_mirror hypervisor/vmm/disk_track \
+	base/bitmap base/cursor base/err base/fault base/ring
 
 $(O)/pic/%.o: %.c
 	@mkdir -p $(@D)

@@ -11,7 +11,9 @@
 #include "disk-replica/nbd/ranges.h"
 #include "hypervisor/control/server.h"
 #include "hypervisor/vmm/blk_file.h"
+#include "hypervisor/vmm/control_track.h"
 #include "hypervisor/vmm/disk_mirror.h"
+#include "hypervisor/vmm/disk_track.h"
 
 struct source {
 	char path[DISK_PATH_MAX];
@@ -19,6 +21,7 @@ struct source {
 	bool block_device;
 	struct ranges ranges;
 	struct disk_mirror *mirror;
+	struct disk_track *track;
 	struct control_server *control;
 	int run_dir_fd; /* locked: the socket in it is ours */
 
@@ -61,6 +64,8 @@ static int execute(void *opaque, uint32_t op, struct control_work *work)
 	uint8_t on = 0;
 	uint64_t ring_bytes = 0;
 
+	if (control_track_is(op))
+		return control_track(s->track, op, work);
 	if (op != CONTROL_DISK_LIST && op != CONTROL_DISK_MIRROR)
 		return reason_set(&work->why, ENOSYS, "operation %u is not known: this is a disk",
 				  op);
@@ -87,6 +92,19 @@ static int claim_run_dir(struct source *s, const char *run_dir, struct reason *w
 	return 0;
 }
 
+/* A descriptor of its own: disk_track.h says why. */
+static int open_track(struct source *s, struct reason *why)
+{
+	int fd = open(s->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	int err = fd < 0 ? -errno : disk_track_open(&s->track);
+
+	if (err && fd >= 0)
+		close(fd);
+	if (!err)
+		err = disk_track_add(s->track, fd, s->file.bytes);
+	return err ? reason_set(why, -err, "%s: %s", s->path, strerror(-err)) : 0;
+}
+
 /* --- life -------------------------------------------------------------------------------- */
 
 static int open_parts(struct source *s, const char *path, const char *run_dir, struct reason *why)
@@ -108,6 +126,8 @@ static int open_parts(struct source *s, const char *path, const char *run_dir, s
 		return err;
 	s->block_device = !fstat(s->file.fd, &st) && S_ISBLK(st.st_mode);
 	err = claim_run_dir(s, run_dir, why);
+	if (!err)
+		err = open_track(s, why);
 	if (!err)
 		err = disk_mirror_open(&s->mirror);
 	if (!err)
@@ -150,6 +170,7 @@ void source_close(struct source *s)
 		return;
 	control_server_close(s->control);
 	disk_mirror_close(s->mirror);
+	disk_track_close(s->track);
 	blk_file_close(&s->file);
 	err_close_fd(&s->run_dir_fd);
 	ranges_destroy(&s->ranges);
@@ -218,6 +239,41 @@ static int put(struct source *s, enum control_disk_op op, const struct range *ra
 	return disk_mirror_put(s->mirror, &change, NULL) ? -ESHUTDOWN : 0;
 }
 
+/* The disk may have some of it. When not even that is known, nor do the marks say what differs. */
+static void put_failed(struct source *s, const struct range *range)
+{
+	const struct disk_change failed = { .offset = range->offset, .length = range->length };
+
+	if (disk_mirror_put_found(s->mirror, s->file.fd, &failed))
+		disk_track_distrust(s->track);
+}
+
+/* Of a change: its place is nobody else's, and its regions are marked. */
+struct change {
+	struct range range;
+	struct disk_track_write mark;
+};
+
+static int begin_change(struct source *s, struct change *c, uint64_t offset, uint64_t len)
+{
+	int err = claim(s);
+
+	if (err)
+		return err;
+	c->range = (struct range){ .offset = offset, .length = len };
+	ranges_take(&s->ranges, &c->range);
+	err = disk_track_begin(s->track, &c->mark, 0, offset, len);
+	if (err)
+		ranges_free(&s->ranges, &c->range);
+	return err;
+}
+
+static void end_change(struct source *s, struct change *c)
+{
+	disk_track_end(s->track, &c->mark);
+	ranges_free(&s->ranges, &c->range);
+}
+
 int source_read(struct source *s, uint64_t offset, void *ret, uint64_t len)
 {
 	int err = claim(s);
@@ -225,24 +281,30 @@ int source_read(struct source *s, uint64_t offset, void *ret, uint64_t len)
 	return err ? err : blk_file_read(&s->file, offset, ret, len);
 }
 
+static int write_piece(struct source *s, const struct range *piece, const uint8_t *from)
+{
+	int err = blk_file_write(&s->file, piece->offset, from, piece->length);
+
+	if (!err)
+		return put(s, CONTROL_DISK_WRITE, piece, from);
+	put_failed(s, piece);
+	return err;
+}
+
 int source_write(struct source *s, uint64_t offset, const void *data, uint64_t len)
 {
-	struct range range = { .offset = offset, .length = len };
-	int err = claim(s);
+	struct change c;
+	int err = begin_change(s, &c, offset, len);
 
 	if (err)
 		return err;
-	ranges_take(&s->ranges, &range);
 	for (uint64_t at = 0; at < len && !err; at += CONTROL_DISK_DATA_MAX) {
-		const uint8_t *from = (const uint8_t *)data + at;
-		uint64_t n = MIN(len - at, CONTROL_DISK_DATA_MAX);
-		struct range piece = { .offset = offset + at, .length = n };
+		struct range piece = { .offset = offset + at,
+				       .length = MIN(len - at, CONTROL_DISK_DATA_MAX) };
 
-		err = blk_file_write(&s->file, piece.offset, from, piece.length);
-		if (!err)
-			err = put(s, CONTROL_DISK_WRITE, &piece, from);
+		err = write_piece(s, &piece, (const uint8_t *)data + at);
 	}
-	ranges_free(&s->ranges, &range);
+	end_change(s, &c);
 	return err;
 }
 
@@ -258,18 +320,19 @@ int source_flush(struct source *s)
 
 int source_discard(struct source *s, uint64_t offset, uint64_t len)
 {
-	struct range range = { .offset = offset, .length = len };
-	int err = claim(s);
+	struct change c;
+	int err = begin_change(s, &c, offset, len);
 
 	if (err)
 		return err;
-	ranges_take(&s->ranges, &range);
 	err = blk_file_discard(&s->file, offset, len);
 	if (!err)
-		err = put(s, CONTROL_DISK_DISCARD, &range, NULL);
+		err = put(s, CONTROL_DISK_DISCARD, &c.range, NULL);
 	else if (err == -EOPNOTSUPP)
 		err = 0; /* it keeps its data, on both sides: only a hint was lost */
-	ranges_free(&s->ranges, &range);
+	else
+		put_failed(s, &c.range);
+	end_change(s, &c);
 	return err;
 }
 
@@ -287,15 +350,16 @@ static int zero_now(const struct source *s, const struct range *range, enum sour
 
 int source_zero(struct source *s, uint64_t offset, uint64_t len, enum source_zero how)
 {
-	struct range range = { .offset = offset, .length = len };
-	int err = claim(s);
+	struct change c;
+	int err = begin_change(s, &c, offset, len);
 
 	if (err)
 		return err;
-	ranges_take(&s->ranges, &range);
-	err = zero_now(s, &range, how);
+	err = zero_now(s, &c.range, how);
 	if (!err)
-		err = put(s, CONTROL_DISK_ZEROES, &range, NULL);
-	ranges_free(&s->ranges, &range);
+		err = put(s, CONTROL_DISK_ZEROES, &c.range, NULL);
+	else if (err != -EOPNOTSUPP)
+		put_failed(s, &c.range);
+	end_change(s, &c);
 	return err;
 }

@@ -233,6 +233,23 @@ int region_block_read(int fd, uint64_t offset, uint8_t ret[REGION_BLOCK_BYTES])
 	return n == REGION_BLOCK_BYTES ? 0 : -EIO;
 }
 
+int region_head_read(int fd, struct region_header *ret, struct region_stamp *ret_stamp,
+		     struct reason *why)
+{
+	uint8_t block[REGION_BLOCK_BYTES];
+	int err = region_block_read(fd, 0, block);
+
+	if (!err)
+		err = region_header_decode(block, ret, why);
+	if (err)
+		return err == -EBADMSG ? err
+				       : reason_set(why, EBADMSG, "the region file cannot be read");
+	if (region_block_read(fd, REGION_STAMP_OFFSET, block))
+		return reason_set(why, EBADMSG, "the region file is cut short");
+	region_stamp_decode(ret, block, ret_stamp);
+	return 0;
+}
+
 int region_block_write(int fd, uint64_t offset, const uint8_t block[REGION_BLOCK_BYTES])
 {
 	ssize_t n = pwrite(fd, block, REGION_BLOCK_BYTES, (off_t)offset);

@@ -86,6 +86,10 @@ void region_block_encode(const struct region_header *h, unsigned int disk, uint6
 bool region_block_decode(const struct region_header *h, unsigned int disk, uint64_t block,
 			 const uint8_t bytes[REGION_BLOCK_BYTES], uint64_t *into);
 
+/* What a region file begins with. -EBADMSG: it is none, or cannot be read. */
+int region_head_read(int fd, struct region_header *ret, struct region_stamp *ret_stamp,
+		     struct reason *why);
+
 /* All blocks of all disks between memory and a file; `bits` has one bitmap a disk, which
  * reading replaces. Writing does not sync. -errno, -EIO when short. */
 int region_bits_read(int fd, const struct region_header *h, uint64_t *const bits[],

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include "base/fault.h"
 #include "base/file.h"
 
 #define SECTOR_BYTES 512u
@@ -131,7 +132,12 @@ int blk_file_read(const struct blk_file *f, uint64_t offset, void *ret, size_t l
 
 int blk_file_write(const struct blk_file *f, uint64_t offset, const void *src, size_t len)
 {
-	return file_write_at(f->fd, src, len, offset);
+	int err;
+
+	if (!fault_at("blk.torn"))
+		return file_write_at(f->fd, src, len, offset);
+	err = file_write_at(f->fd, src, len / 2, offset);
+	return err ? err : -EIO;
 }
 
 int blk_file_flush(const struct blk_file *f)

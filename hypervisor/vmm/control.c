@@ -5,6 +5,7 @@
 
 #include "hypervisor/control/server.h"
 #include "hypervisor/vmm/control_ops.h"
+#include "hypervisor/vmm/control_track.h"
 #include "hypervisor/vmm/run.h"
 #include "hypervisor/vmm/vm.h"
 
@@ -25,8 +26,11 @@ static int execute(void *opaque, uint32_t op, struct control_work *work)
 		.in_fds = work->in_fds,
 		.nr_in_fds = work->nr_in_fds,
 	};
-	int err = control_execute(op, &request);
+	int err;
 
+	if (control_track_is(op))
+		return control_track(c->vm->disk_track, op, work);
+	err = control_execute(op, &request);
 	work->out = request.out;
 	work->why = request.why;
 	work->nr_fds = request.nr_fds;

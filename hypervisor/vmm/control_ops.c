@@ -7,7 +7,6 @@
 #include "base/hist.h"
 #include "hypervisor/vmm/blk_defer.h"
 #include "hypervisor/vmm/context.h"
-#include "hypervisor/vmm/control_track.h"
 #include "hypervisor/vmm/dirty.h"
 #include "hypervisor/vmm/disk_mirror.h"
 #include "hypervisor/vmm/net_addresses.h"
@@ -455,11 +454,6 @@ int control_execute(uint32_t op, struct control_request *request)
 		[CONTROL_NET_INJECT] = op_net_inject,
 		[CONTROL_DISK_LIST] = op_disk_list,
 		[CONTROL_DISK_MIRROR] = op_disk_mirror,
-		[CONTROL_DISK_TRACK] = control_disk_track,
-		[CONTROL_TRACK_ROTATE] = control_track_rotate,
-		[CONTROL_TRACK_FORGET] = control_track_forget,
-		[CONTROL_TRACK_READ] = control_track_read,
-		[CONTROL_TRACK_MARK] = control_track_mark,
 		[CONTROL_DISK_DEFER] = op_disk_defer,
 		[CONTROL_DISK_SETTLE] = op_disk_settle,
 		[CONTROL_DISK_GIVE] = op_disk_give,

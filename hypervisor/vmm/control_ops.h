@@ -24,8 +24,9 @@ struct control_request {
 	size_t nr_fds;
 };
 
-/* 0 or -errno; -EPROTO also for a request with too few or too many bytes. CONTROL_WATCH is
- * not known here. Operations between pause and resume allocate nothing. */
+/* 0 or -errno; -EPROTO also for a request with too few or too many bytes. CONTROL_WATCH and
+ * what control_track.h does are not known here. Operations between pause and resume allocate
+ * nothing. */
 int control_execute(uint32_t op, struct control_request *request);
 
 #endif

@@ -19,6 +19,7 @@
 
 #include "base/cursor.h"
 #include "base/err.h"
+#include "base/file.h"
 #include "base/ring.h"
 #include "hypervisor/control/control.h"
 
@@ -260,6 +261,24 @@ int disk_mirror_put(struct disk_mirror *mirror, const struct disk_change *change
 		pthread_cond_broadcast(&mirror->changed);
 	} while (err == -EAGAIN);
 	pthread_mutex_unlock(&mirror->lock);
+	return err;
+}
+
+int disk_mirror_put_found(struct disk_mirror *mirror, int fd, const struct disk_change *failed)
+{
+	cleanup_free uint8_t *bytes = malloc(CONTROL_DISK_DATA_MAX);
+	struct disk_change found = { .op = CONTROL_DISK_WRITE,
+				     .disk = failed->disk,
+				     .data = bytes };
+	int err = bytes ? 0 : -ENOMEM;
+
+	for (uint64_t at = 0; at < failed->length && !err; at += found.length) {
+		found.offset = failed->offset + at;
+		found.length = MIN(failed->length - at, CONTROL_DISK_DATA_MAX);
+		err = file_read_at(fd, bytes, found.length, found.offset);
+		if (!err)
+			err = disk_mirror_put(mirror, &found, NULL);
+	}
 	return err;
 }
 

@@ -44,6 +44,9 @@ struct disk_change {
  * *ret_position, which may be NULL. -ECANCELED after disk_mirror_stop(). Outside the gate. */
 int disk_mirror_put(struct disk_mirror *mirror, const struct disk_change *change,
 		    uint64_t *ret_position);
+/* A write, discard or zeroes that has failed may be there in part: puts what the disk, `fd`, holds
+ * in its place. -errno of reading it, with nothing put of what could not be read. */
+int disk_mirror_put_found(struct disk_mirror *mirror, int fd, const struct disk_change *failed);
 /* Nobody waits in disk_mirror_put() from now on. A disk calls it when it stops. */
 void disk_mirror_stop(struct disk_mirror *mirror);
 

@@ -25,7 +25,6 @@
 
 struct track_disk {
 	int fd; /* to sync, and to look at */
-	bool keep;
 	uint64_t bytes;
 	unsigned int shift;
 	uint64_t count; /* regions */
@@ -49,6 +48,7 @@ struct disk_track {
 	struct region_stamp stamp;
 	bool broken;  /* the file is spoilt */
 	bool blocked; /* and not even that could be done: no write may be made */
+	bool lost;    /* a sync of a disk has failed: Linux says so once */
 	bool writing;
 	uint64_t changes; /* of `old`, other than by forgetting */
 };
@@ -78,11 +78,6 @@ int disk_track_open(struct disk_track **ret)
 	t->fd = -1;
 	*ret = t;
 	return 0;
-}
-
-void disk_track_keep(struct disk_track *t)
-{
-	t->disk[t->nr_disks - 1].keep = true;
 }
 
 int disk_track_add(struct disk_track *t, int fd, uint64_t bytes)
@@ -312,26 +307,6 @@ static int check_header(const struct disk_track *t, const struct region_header *
 	return 0;
 }
 
-static int read_file(const struct disk_track *t, int fd, struct region_header *ret,
-		     struct region_stamp *ret_stamp, struct reason *why)
-{
-	uint8_t block[REGION_BLOCK_BYTES];
-	int err = region_block_read(fd, 0, block);
-
-	if (err)
-		return reason_set(why, -err, "the region file: %s", strerror(-err));
-	err = region_header_decode(block, ret, why);
-	if (!err)
-		err = check_header(t, ret, why);
-	if (err)
-		return err;
-	err = region_block_read(fd, REGION_STAMP_OFFSET, block);
-	if (err)
-		return reason_set(why, -err, "the region file: %s", strerror(-err));
-	region_stamp_decode(ret, block, ret_stamp);
-	return 0;
-}
-
 /* Locked: no write of the phase before the present one is under way. */
 static bool has_drained(const struct disk_track *t)
 {
@@ -352,14 +327,35 @@ static void turn(struct disk_track *t)
 	t->changes++;
 }
 
+/* Nobody believes the file again. */
+static void distrust(struct disk_track *t, bool lost)
+{
+	pthread_mutex_lock(&t->lock);
+	await_written(t);
+	if (t->on && !t->broken)
+		spoil(t);
+	t->lost |= lost;
+	pthread_mutex_unlock(&t->lock);
+}
+
+void disk_track_distrust(struct disk_track *t)
+{
+	distrust(t, false);
+}
+
 /* Locked, nobody writes. */
 static int take_file(struct disk_track *t, int fd, struct reason *why)
 {
 	uint64_t *old[REGION_DISKS_MAX];
 	struct region_header header;
 	struct region_stamp stamp;
-	int err = has_drained(t) ? read_file(t, fd, &header, &stamp, why) : -EAGAIN;
+	int err = has_drained(t) ? region_head_read(fd, &header, &stamp, why) : -EAGAIN;
 
+	if (!err)
+		err = check_header(t, &header, why);
+	if (!err && t->lost)
+		err = reason_set(why, EIO, "a sync of a disk has failed: what it holds is not "
+					   "known until the VM is started anew");
 	if (err)
 		return err;
 	/* Into `next`: until all of it is read nothing has changed. */
@@ -506,6 +502,16 @@ static bool has_old(struct disk_track *t)
 	return has;
 }
 
+static int sync_disks(const struct disk_track *t)
+{
+	if (fault_at("track.disk"))
+		return -EIO;
+	for (unsigned int i = 0; i < t->nr_disks; i++)
+		if (t->disk[i].fd >= 0 && fdatasync(t->disk[i].fd))
+			return -errno;
+	return 0;
+}
+
 int disk_track_forget(struct disk_track *t, unsigned int disk, uint64_t offset)
 {
 	uint64_t changes;
@@ -513,9 +519,11 @@ int disk_track_forget(struct disk_track *t, unsigned int disk, uint64_t offset)
 
 	if (err || !has_old(t))
 		return err;
-	for (unsigned int i = 0; i < t->nr_disks; i++)
-		if (t->disk[i].fd >= 0 && fdatasync(t->disk[i].fd))
-			return -errno;
+	err = sync_disks(t);
+	if (err) {
+		distrust(t, true);
+		return err;
+	}
 	pthread_mutex_lock(&t->lock);
 	await_written(t);
 	err = usable(t);
@@ -524,8 +532,7 @@ int disk_track_forget(struct disk_track *t, unsigned int disk, uint64_t offset)
 		err = -EAGAIN;
 	for (unsigned int i = 0; i < t->nr_disks && !err; i++) {
 		struct track_disk *d = &t->disk[i];
-		uint64_t end = d->keep	   ? 0
-			       : i < disk  ? d->count
+		uint64_t end = i < disk	   ? d->count
 			       : i == disk ? MIN(offset >> d->shift, d->count)
 					   : 0;
 

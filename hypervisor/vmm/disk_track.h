@@ -19,7 +19,8 @@
  *
  * Source: the activity log and bitmap of DRBD (Reisner, Ellenberg, 2005); the write-intent
  * bitmap of Linux md.
- * Fault points: "track.write", "track.sync" (the file), "track.spoil", "track.forget".
+ * Fault points: "track.write", "track.sync" (the file), "track.spoil", "track.forget"; "track.disk"
+ * (a sync of the disks).
  */
 #ifndef POLLUX_VMM_DISK_TRACK_H
 #define POLLUX_VMM_DISK_TRACK_H
@@ -38,13 +39,10 @@ int disk_track_open(struct disk_track **ret);
 void disk_track_close(struct disk_track *t);
 
 /* The next disk, in order, before anything else is done. `fd`, which may be -1 (it is not
- * tracked, only counted), is taken: a descriptor opened
- * for this alone, to sync and to look at (what a failed write-back tells a descriptor once,
- * it must not tell the wrong one). -E2BIG: more than REGION_DISKS_MAX. */
+ * tracked, only counted), is taken: a descriptor opened for this alone, to sync and to look at
+ * (what a failed write-back tells a descriptor once, it must not tell the wrong one). -E2BIG:
+ * more than REGION_DISKS_MAX. */
 int disk_track_add(struct disk_track *t, int fd, uint64_t bytes);
-/* The one added last is served by another process and cannot be synced from here, so that
- * what is marked of it is never forgotten. */
-void disk_track_keep(struct disk_track *t);
 
 /*
  * From here on by this region file, which is taken, also on failure: `old` is what it holds,
@@ -55,6 +53,9 @@ void disk_track_keep(struct disk_track *t);
 int disk_track_on(struct disk_track *t, int fd, struct reason *why);
 /* Tracks no more. The file must not be believed from here on: who calls removes it first. */
 void disk_track_off(struct disk_track *t);
+
+/* What the disks hold is not what their marks say: the file is spoilt, until another is given. */
+void disk_track_distrust(struct disk_track *t);
 
 /* A write, discard or whatever changes these bytes, from before its first byte goes to the
  * disk until the disk has all and everybody was told who must be told of it. */
@@ -76,8 +77,8 @@ void disk_track_end(struct disk_track *t, struct disk_track_write *w);
  * was so at the rotation before. */
 int disk_track_rotate(struct disk_track *t);
 /* old := empty, for the disks before `disk` and for that disk below `offset` (nr of disks, 0:
- * for all). May take as long as a sync of the disks. -EAGAIN: a write is under way that was so
- * at the last rotation. */
+ * for all). May take as long as a sync of the disks; if that fails the file is spoilt, and none is
+ * taken again. -EAGAIN: a write is under way that was so at the last rotation. */
 int disk_track_forget(struct disk_track *t, unsigned int disk, uint64_t offset);
 /* old | recent of a disk into `ret`, of bitmap_words(region_count()) words. -EINVAL: no such
  * disk. */

@@ -6,8 +6,8 @@
  * gate, the disk outside. A piece of a change goes to the disk, then into the mirror ring
  * (disk_mirror.h), and the request completes, inside the gate, when all its pieces have.
  * So whatever a checkpoint shows as completed is in the ring before the pause that takes
- * it (P2). A request that fails on the disk is completed with an error and its piece is
- * not put into the ring.
+ * it (P2). Of a request that fails the disk may have a part: then what is in its place goes
+ * into the ring, and the request completes with an error.
  *
  * Before its first piece goes to the disk, the regions of a change are marked (disk_track.h),
  * and it counts as under way until its last piece is in the ring.
@@ -130,6 +130,16 @@ static bool store(struct virtio_blk *b, uint64_t at, size_t len)
 	return !err;
 }
 
+/* The other host gets what the disk has of it. When not even that is known, nor do the marks
+ * say what may differ from here on. */
+static void tell_failed(struct virtio_blk *b, const struct disk_change *c)
+{
+	if (b->disk.served) /* who serves it tells */
+		return;
+	if (disk_mirror_put_found(b->v.vm->disk_mirror, b->disk.file.fd, c))
+		disk_track_distrust(b->v.vm->disk_track);
+}
+
 /*
  * The disk gets the change, now or once its epoch is committed (blk_defer.h), then the mirror
  * is told. That also for a request that a reset has voided: the disk has it all the same. Of a
@@ -157,6 +167,8 @@ static int change(struct virtio_blk *b, enum control_disk_op op, uint64_t offset
 	}
 	if (r == -ECANCELED)
 		return STATUS_VOID;
+	if (r < 0)
+		tell_failed(b, &c);
 	if (r)
 		return r < 0 ? STATUS_IOERR : STATUS_OK;
 	r = disk_mirror_put(b->v.vm->disk_mirror, &c, &position);
@@ -196,16 +208,22 @@ static int do_read(struct virtio_blk *b)
 	return STATUS_OK;
 }
 
-/* A deferred disk mirrors itself, and keeps its own account of what differs. */
+/* A deferred disk mirrors itself, and keeps its own account of what differs; of a served one its
+ * server does. */
+static bool is_tracked(const struct virtio_blk *b)
+{
+	return !b->disk.defer && !b->disk.served;
+}
+
 static int track_begin(struct virtio_blk *b, struct disk_track_write *w, uint64_t offset,
 		       uint64_t len)
 {
-	return b->disk.defer ? 0 : disk_track_begin(b->v.vm->disk_track, w, b->index, offset, len);
+	return is_tracked(b) ? disk_track_begin(b->v.vm->disk_track, w, b->index, offset, len) : 0;
 }
 
 static void track_end(struct virtio_blk *b, struct disk_track_write *w)
 {
-	if (!b->disk.defer)
+	if (is_tracked(b))
 		disk_track_end(b->v.vm->disk_track, w);
 }
 
@@ -477,8 +495,6 @@ static int add_to_track(struct vm *vm, const struct vm_config_disk *disk, uint64
 	int fd = none ? -1 : open(disk->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	int err = fd < 0 && !none ? -errno : disk_track_add(vm->disk_track, fd, bytes);
 
-	if (!err && blk_is_served(disk))
-		disk_track_keep(vm->disk_track);
 	return err ? reason_set(why, -err, "disk %s: %s", disk->path, strerror(-err)) : 0;
 }
 

@@ -68,6 +68,9 @@ write_all() { nbdcopy --connections=2 "$1" "nbd+unix:///?socket=$T/a/host/nbd/nb
 epochs() { status a .epochs_committed; }
 more_epochs() { [ "$(epochs)" -gt "$1" ]; }
 has_taken_over() { [ "$(status b ".takeover.takeover_ns | numbers")" ]; }
+server_forgot() { [ "$("$O/tests/kvm/vmctl" "$T/a/host/nbd" marked)" = 0 ]; }
+vm_forgot() { [ "$(marked_bytes a)" = 0 ]; }
+b_is_protected() { [ "$(status b .protected)" = true ]; }
 protected() { [ "$(status a .protected)" = true ]; }
 
 # begin: two fresh hosts with the VM protected, and the client's first writes on both.
@@ -112,11 +115,28 @@ head -c 16M /dev/urandom >"$T/second"
 
 scene='the host dies'
 begin
+until_true 60 server_forgot || fail "$scene: the server's marks are not forgotten"
+until_true 60 vm_forgot || fail "$scene: $(marked_bytes a) bytes are still marked"
 cut_off a polluxd
 cut_off a ha
 cut_off a vmm
 kill_all "$(cat "$T/a/nbdkit.pid")"
 b_goes_on
+
+# Both servers have kept count: of what a wrote last, and of what is written on b.
+scene='the way back'
+dd if="$T/second" of="$T/little" bs=1M count=1 status=none
+nbdcopy "$T/little" "nbd+unix:///?socket=$T/b/host/nbd/nbd" || fail "$scene: nbdcopy"
+serve a
+start_host a
+until_true 90 b_is_protected || fail "$scene: $(status b .word)"
+[ "$(status b .resync.kind)" = partial ] ||
+	fail "$scene: all was copied: $(status b .resync | tr -d '\n ')"
+[ "$(status b .resync.bytes)" -le $((4 << 20)) ] ||
+	fail "$scene: copied $(status b .resync.bytes) of $(status b .resync.total_bytes) bytes"
+on b switchover tiny >/dev/null || fail "$scene: switchover"
+cmp "$T/a/host/served.img" "$T/b/host/served.img" || fail "$scene: the served disk on a"
+echo "$scene: $(status b .resync | tr -d '\n ')"
 end
 
 # The one that comes after it is told of no mirror: its changes must not be part of an epoch.

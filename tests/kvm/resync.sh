@@ -80,6 +80,7 @@ start_host a
 start_host b
 what="first copy"
 on a vm create "$T/tiny.cfg" >/dev/null || fail "vm create"
+began=$SECONDS
 on a protect tiny b --resync-cap=8MiB >/dev/null || fail "protect"
 until_true 30 copying || fail "$what: $(status a .word)"
 [ "$(kind a)" = full ] || fail "the first copy is $(shown a)"
@@ -97,6 +98,7 @@ for ((i = 1; i <= INTERRUPTIONS; i++)); do
 	# What the guest writes meanwhile is copied again; what was copied and confirmed is not.
 	[ "$(bytes a)" -le $((left + REWRITTEN)) ] || fail "$what: it began anew: $(shown a), $left were left"
 	left=$(bytes a)
+	[ $((total - left)) -le $(((SECONDS - began + 1) * 8 << 20)) ] || fail "$what: beyond the cap"
 done
 [ "$INTERRUPTIONS" = 0 ] || [ "$(bytes a)" -lt "$total" ] || fail "it began anew: $(shown a)"
 await_protected a

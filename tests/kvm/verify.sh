@@ -4,8 +4,8 @@
 #
 # Two hosts on one machine (tests/lib/pair.sh), and a guest that writes to two disks (writer.c):
 # `pollux verify` finds no difference; then a page of the standby's memory, and bytes of its disks,
-# are changed behind its back: each is found, named by its place, and repaired; a takeover has
-# what the primary had. The backup dies in the middle: a clear word, and all is as it was.
+# are changed behind its back: each is found, named by its place, and repaired. The backup dies in
+# the middle: a clear word, and all is as it was. A takeover after all that works.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 . tests/lib/pair.sh

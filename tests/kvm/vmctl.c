@@ -233,11 +233,20 @@ static int info(struct target *t)
 	return 0;
 }
 
-static int marked(struct target *t)
+/* The server of a disk answers, too. */
+static int marked(const char *run_dir)
 {
+	struct target target = { 0 }, *t = &target;
 	uint64_t sum = 0;
+	int err = control_connect(run_dir, &t->control);
+	struct cursor list;
+	uint16_t nr_disks;
 
-	for (uint16_t disk = 0; disk < t->nr_disks; disk++) {
+	if (err)
+		die(run_dir, err, NULL);
+	list = call(t, CONTROL_DISK_LIST, NULL, 0);
+	nr_disks = cursor_get_u16(&list);
+	for (uint16_t disk = 0; disk < nr_disks; disk++) {
 		uint8_t request[2] = { (uint8_t)disk };
 		struct cursor r = call(t, CONTROL_TRACK_READ, request, sizeof(request));
 		uint64_t bytes, n, regions = 0;
@@ -288,6 +297,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: vmctl RUN-DIR VERB [ARGUMENT...]\n");
 		return 2;
 	}
+	if (!strcmp(verb, "marked"))
+		return marked(argv[1]);
 	open_target(&t, argv[1]);
 	if (!strcmp(verb, "info"))
 		return info(&t);
@@ -295,8 +306,6 @@ int main(int argc, char **argv)
 		return call(&t, CONTROL_PAUSE, NULL, 0), 0;
 	if (!strcmp(verb, "unpause"))
 		return call(&t, CONTROL_UNPAUSE, NULL, 0), 0;
-	if (!strcmp(verb, "marked"))
-		return marked(&t);
 	if (!strcmp(verb, "poweroff"))
 		return shut_down(&t, CONTROL_POWEROFF);
 	if (!strcmp(verb, "reboot"))

@@ -9,7 +9,7 @@ LIBS_test_regions := -lcrypto -lz
 LIBS_test_region_sets := $(LIBS_test_regions)
 OBJECTS_test_durable := ha/durable disk-replica/format base/fault base/err
 LIBS_test_durable := -Wl,--wrap=fdatasync
-OBJECTS_test_track := ha/track base/cursor
+OBJECTS_test_track := ha/track base/cursor base/err
 OBJECTS_test_settle := ha/settle base/cursor base/err disk-replica/drbd disk-replica/drbd_name \
 	disk-replica/command
 OBJECTS_test_backup_durable := ha/backup_durable base/fault

@@ -4,7 +4,9 @@
 OBJECTS_test_nbd_ranges := disk-replica/nbd/ranges
 OBJECTS_test_disk_sources := disk-replica/sources disk-replica/mirror disk-replica/nbd/source \
 	disk-replica/nbd/ranges hypervisor/vmm/disk_mirror hypervisor/vmm/blk_file \
-	hypervisor/control/server hypervisor/control/control $(OBJECTS_disk)
+	hypervisor/control/server hypervisor/control/control hypervisor/control/region_file \
+	hypervisor/vmm/control_track hypervisor/vmm/disk_track base/bitmap base/fault \
+	$(OBJECTS_disk)
 
 $(O)/tests/unit/nbd_replica: $(O)/obj/tests/unit/nbd_replica.o \
 		$(foreach d,disk-replica hypervisor/control base,$(call archive,$(d)))

@@ -14,6 +14,7 @@
 #include "base/fault.h"
 #include "disk-replica/marker.h"
 #include "disk-replica/regions.h"
+#include "disk-replica/sources.h"
 #include "tests/lib/dir.h"
 #include "tests/unit/disk_files.h"
 #include "tools/daemon/daemon.h"
@@ -42,6 +43,35 @@ void events_add(struct daemon *daemon, const char *vm, const char *kind, const c
 	va_end(ap);
 }
 
+/* The server of disk 1, where that is served. */
+static struct {
+	bool gone, refuses;
+	unsigned int told;
+} server;
+
+bool sources_is_served(const char *name)
+{
+	return !strncmp(name, CONTROL_NBD_PREFIX, strlen(CONTROL_NBD_PREFIX));
+}
+
+int sources_look_up(const char *name, struct disk_info *ret, struct reason *why)
+{
+	if (server.gone)
+		return reason_set(why, ENOTSUP, "%s has no server", name);
+	*ret = disks[1];
+	return 0;
+}
+
+int sources_track(const char *name, int fd, struct reason *why)
+{
+	assert_true(sources_is_served(name));
+	if (fd < 0 || server.refuses)
+		return reason_set(why, EIO, "it does not count");
+	close(fd);
+	server.told++;
+	return 0;
+}
+
 static void make_config(void)
 {
 	struct json_object *list = json_object_new_array();
@@ -52,7 +82,10 @@ static void make_config(void)
 	for (unsigned int i = 0; i < NR; i++) {
 		struct json_object *disk = json_object_new_object();
 
-		json_object_object_add(disk, "path", json_object_new_string(disks[i].path));
+		json_object_object_add(disk, "path",
+				       json_object_new_string(disks[i].served ? CONTROL_NBD_PREFIX
+								      "/run/1"
+									      : disks[i].path));
 		json_object_array_add(list, disk);
 	}
 	json_object_object_add(config, "disks", list);
@@ -68,6 +101,7 @@ static int setup(void **state)
 	snprintf(d.conf.state_dir, sizeof(d.conf.state_dir), "%s", dir.path);
 	snprintf(state_dir, sizeof(state_dir), "%s/db", dir.path);
 	assert_int_equal(mkdir(state_dir, 0700), 0);
+	memset(disks, 0, sizeof(disks));
 	disk_files_make(dir.path, bytes, NR, disks);
 	make_config();
 	return 0;
@@ -91,9 +125,9 @@ static void make_regions(const struct region_header *like)
 	int fd;
 
 	assert_int_equal(regions_create(state_dir, like, disks, NR, false), 0);
-	assert_int_equal(regions_read(state_dir, &r, NULL), 0);
+	assert_int_equal(regions_read(state_dir, disks, NR, &r, NULL), 0);
 	region_block_encode(&r.header, 1, 0, bits, block);
-	fd = regions_open_fd(state_dir);
+	fd = regions_open_fd(state_dir, REGIONS_OWN);
 	assert_int_equal(region_block_write(fd, region_block_offset(&r.header, 1, 0), block), 0);
 	regions_close(&r);
 	close(fd);
@@ -196,7 +230,7 @@ static void test_spoilt_file(void **state)
 	assert_int_equal(truncate(path, 3 * REGION_BLOCK_BYTES + 5), 0);
 	refused("cut short");
 	make_regions(&ours);
-	fd = regions_open_fd(state_dir);
+	fd = regions_open_fd(state_dir, REGIONS_OWN);
 	assert_int_equal(pwrite(fd, &byte, 1, 50), 1);
 	close(fd);
 	refused("damaged");
@@ -291,7 +325,7 @@ static void dropped(const char *reason)
 	assert_false(go_on());
 	if (!strstr(event, reason))
 		fail_msg("'%s' does not say '%s'", event, reason);
-	assert_int_equal(regions_read(state_dir, &r, NULL), -ENOENT);
+	assert_int_equal(regions_read(state_dir, disks, NR, &r, NULL), -ENOENT);
 }
 
 static void test_go_on(void **state)
@@ -303,7 +337,7 @@ static void test_go_on(void **state)
 	assert_string_equal(event, "");
 	make_regions(&ours);
 	assert_true(go_on());
-	assert_int_equal(regions_read(state_dir, &r, NULL), 0);
+	assert_int_equal(regions_read(state_dir, disks, NR, &r, NULL), 0);
 	assert_int_equal(region_sets_bytes(&r.sets), R); /* what was marked stays so */
 	regions_close(&r);
 	make_marker(&(struct apply_marker){ 0 });
@@ -317,6 +351,36 @@ static void test_go_on(void **state)
 	dropped("disk1");
 }
 
+static uint64_t marked(void)
+{
+	struct regions r;
+	uint64_t bytes;
+
+	assert_int_equal(regions_read(state_dir, disks, NR, &r, NULL), 0);
+	bytes = region_sets_bytes(&r.sets);
+	regions_close(&r);
+	return bytes;
+}
+
+/* Its server counts before the VM writes; when it does not, that disk is copied whole. */
+static void test_go_on_served(void **state)
+{
+	(void)state;
+	memset(&server, 0, sizeof(server));
+	disks[1].served = true;
+	make_config();
+	make_regions(&ours);
+	assert_int_equal(marked(), 0); /* pollux-vmm's file has no say in it */
+	assert_true(go_on());
+	assert_int_equal(server.told, 1);
+	server.refuses = true;
+	assert_true(go_on());
+	assert_non_null(strstr(event, "it does not count"));
+	assert_int_equal(marked(), disks[1].bytes);
+	server.gone = true;
+	dropped("has no server");
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -324,6 +388,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_tokens),	    TEST(test_spoilt_file), TEST(test_somebody_else),
 		TEST(test_number_of_disks), TEST(test_marker),	    TEST(test_go_on),
+		TEST(test_go_on_served),
 	};
 
 	return test_main(tests);

@@ -338,6 +338,7 @@ static void test_again(void **state)
 	assert_int_equal(marker_state(), APPLY_FOLLOWING);
 	assert_int_equal(apply_epoch(apply, log_, 1, &why), 0);
 	assert_int_equal(byte_at(512), 2);
+	assert_false(apply_has_lost(apply));
 	assert_int_equal(apply_finish(apply, &why), 0);
 
 	assert_int_equal(try_open(), 0);

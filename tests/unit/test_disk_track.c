@@ -377,6 +377,42 @@ static void test_forget_fails(void **state)
 	write_at(0, 9 * R, 1); /* goes on, untracked */
 }
 
+/* Linux says once that it has lost something: no later sync may be taken for a good one. */
+static void test_disk_sync_fails(void **state)
+{
+	uint8_t block[REGION_BLOCK_BYTES];
+	int fd;
+
+	(void)state;
+	on();
+	write_at(0, 3 * R, 1);
+	assert_int_equal(disk_track_rotate(track), 0);
+	arm("track.disk:1:once");
+	assert_int_equal(disk_track_forget(track, 2, 0), -EIO);
+	assert_int_equal(disk_track_forget(track, 2, 0), -EIO);
+	fd = reopen();
+	assert_int_equal(region_block_read(fd, 0, block), 0);
+	close(fd);
+	assert_int_equal(region_header_decode(block, &header, &why), -EBADMSG);
+	disk_track_off(track);
+	make_file(false);
+	assert_int_equal(disk_track_on(track, reopen(), &why), -EIO);
+	write_at(0, 9 * R, 1); /* goes on, untracked */
+}
+
+/* The disks are not what the marks say, until a whole copy begins with a new file. */
+static void test_distrust(void **state)
+{
+	(void)state;
+	on();
+	disk_track_distrust(track);
+	assert_int_equal(disk_track_rotate(track), -EIO);
+	disk_track_off(track);
+	make_file(true);
+	on();
+	assert_int_equal(disk_track_rotate(track), 0);
+}
+
 /* Bits of regions that were written and may not be forgotten; shared with who dies. */
 static uint64_t *must_be;
 
@@ -536,6 +572,8 @@ int main(void)
 		TEST(test_torn),
 		TEST(test_threads),
 		TEST(test_forget_fails),
+		TEST(test_disk_sync_fails),
+		TEST(test_distrust),
 		TEST(test_killed_at_each_step),
 		TEST(test_file_fails), /* last: fault points count on */
 	};

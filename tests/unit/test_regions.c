@@ -87,7 +87,7 @@ static int64_t marked(uint64_t *ret_torn)
 {
 	struct regions r;
 	int64_t n = 0;
-	int err = regions_read(dir.path, &r, &why);
+	int err = regions_read(dir.path, disks, NR, &r, &why);
 
 	if (err) {
 		assert_int_equal(err, -EBADMSG);
@@ -107,10 +107,10 @@ static void test_made_and_read(void **state)
 	struct regions r;
 
 	(void)state;
-	assert_int_equal(regions_read(dir.path, &r, &why), -ENOENT);
-	assert_int_equal(regions_open_fd(dir.path), -ENOENT);
+	assert_int_equal(regions_read(dir.path, disks, NR, &r, &why), -ENOENT);
+	assert_int_equal(regions_open_fd(dir.path, REGIONS_OWN), -ENOENT);
 	create(true);
-	assert_int_equal(regions_read(dir.path, &r, &why), 0);
+	assert_int_equal(regions_read(dir.path, disks, NR, &r, &why), 0);
 	assert_memory_equal(r.header.token, like.token, REGION_TOKEN_BYTES);
 	assert_int_equal(r.header.generation, 7);
 	assert_string_equal(r.header.peer, "b");
@@ -128,7 +128,7 @@ static void test_made_and_read(void **state)
 	assert_int_equal(marked(NULL), 0);
 	assert_int_equal(regions_remove(dir.path), 0);
 	assert_int_equal(regions_remove(dir.path), 0);
-	assert_int_equal(regions_read(dir.path, &r, &why), -ENOENT);
+	assert_int_equal(regions_read(dir.path, disks, NR, &r, &why), -ENOENT);
 	assert_int_equal(regions_create("/nowhere", &like, disks, NR, true), -ENOENT);
 }
 
@@ -228,7 +228,7 @@ static void test_each_bit(void **state)
 		if (block == 1) {
 			static const uint8_t none[REGION_BOOT_BYTES];
 
-			assert_int_equal(regions_read(dir.path, &r, &why), 0);
+			assert_int_equal(regions_read(dir.path, disks, NR, &r, &why), 0);
 			assert_int_equal(r.stamp.state, REGION_OPEN);
 			assert_memory_equal(r.stamp.boot, none, sizeof(none));
 			regions_close(&r);
@@ -326,7 +326,7 @@ static void test_open_disks(void **state)
 
 	(void)state;
 	create(false);
-	assert_int_equal(regions_read(dir.path, &r, &why), 0);
+	assert_int_equal(regions_read(dir.path, disks, NR, &r, &why), 0);
 	expect(&r.stamp, NULL); /* written just now, in this boot: our own last writes, perhaps */
 	r.stamp.boot[3] ^= 1;
 	expect(&r.stamp, "since this host came up");
@@ -349,19 +349,19 @@ static void test_stamp_open(void **state)
 	(void)state;
 	assert_int_equal(regions_stamp_open(dir.path), -ENOENT);
 	create(true);
-	assert_int_equal(regions_read(dir.path, &r, &why), 0);
+	assert_int_equal(regions_read(dir.path, disks, NR, &r, &why), 0);
 	assert_int_equal(regions_stamp_closed(&stamp, disks, NR), 0);
 	region_stamp_encode(&r.header, &stamp, block);
 	regions_close(&r);
-	fd = regions_open_fd(dir.path);
+	fd = regions_open_fd(dir.path, REGIONS_OWN);
 	assert_true(fd >= 0);
 	assert_int_equal(region_block_write(fd, REGION_STAMP_OFFSET, block), 0);
 	close(fd);
-	assert_int_equal(regions_read(dir.path, &r, &why), 0);
+	assert_int_equal(regions_read(dir.path, disks, NR, &r, &why), 0);
 	assert_int_equal(r.stamp.state, REGION_CLOSED);
 	regions_close(&r);
 	assert_int_equal(regions_stamp_open(dir.path), 0);
-	assert_int_equal(regions_read(dir.path, &r, &why), 0);
+	assert_int_equal(regions_read(dir.path, disks, NR, &r, &why), 0);
 	assert_int_equal(r.stamp.state, REGION_OPEN);
 	assert_int_equal(r.header.generation, 7);
 	regions_close(&r);

@@ -11,109 +11,22 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/bitmap.h"
 #include "base/fault.h"
 #include "disk-replica/regions.h"
-#include "disk-replica/sources.h"
 #include "ha/resync.h"
 #include "hypervisor/vmm/disk_track.h"
 #include "tests/lib/dir.h"
 #include "tests/unit/disk_files.h"
+#include "tests/unit/fake_sources.h"
 
-#define R  (UINT64_C(1) << 16)
-#define NR 2u
+#define R (UINT64_C(1) << 16)
 
 static const struct region_header ours = { .token = "ours", .peer = "b", .generation = 3 };
 static struct test_dir dir;
-static struct disk_info disks[NR];
 static struct resync_config config;
 static struct resync_offer offer;
 static struct resync result;
-static struct disk_track *track;
 static struct reason why;
-
-/* --- pollux-vmm --------------------------------------------------------------------- */
-
-static struct {
-	bool gone;
-	int error; /* of the next calls of `op` */
-	enum control_op op;
-	size_t cut; /* bytes that a reply of TRACK_READ is short of; SIZE_MAX: one too many */
-	uint64_t more_bytes;
-	uint8_t reply[16384];
-	unsigned int calls;
-} vmm;
-
-int control_connect(const char *run_dir, struct control **ret)
-{
-	assert_string_equal(run_dir, "/run/vm");
-	*ret = (void *)&vmm;
-	return vmm.gone ? -ECONNREFUSED : 0;
-}
-
-void control_close(struct control *c)
-{
-	(void)c;
-}
-
-bool sources_is_served(const char *name)
-{
-	return !strncmp(name, CONTROL_NBD_PREFIX, strlen(CONTROL_NBD_PREFIX));
-}
-
-static int read_back(uint16_t disk, struct cursor *ret)
-{
-	struct cursor put = cursor_over(vmm.reply, sizeof(vmm.reply));
-	struct region_header h;
-	uint64_t bits[64];
-	int err = disk_track_header(track, &h);
-
-	if (!err)
-		err = disk_track_read(track, disk, bits);
-	if (err)
-		return err;
-	cursor_put_bytes(&put, h.token, sizeof(h.token));
-	cursor_put_u64(&put, h.disk_bytes[disk] + vmm.more_bytes);
-	cursor_put_u64(&put, bitmap_words(region_count(h.disk_bytes[disk])));
-	for (size_t i = 0; i < bitmap_words(region_count(h.disk_bytes[disk])); i++)
-		cursor_put_u64(&put, bits[i]);
-	*ret = cursor_over(vmm.reply, (size_t)(put.pos - vmm.reply) - vmm.cut);
-	return 0;
-}
-
-static int mark(struct cursor *get)
-{
-	uint16_t disk = cursor_get_u16(get);
-	uint64_t n = cursor_get_u64(get), bits[64] = { 0 };
-
-	assert_true(n <= ARRAY_SIZE(bits));
-	for (uint64_t i = 0; i < n; i++)
-		bits[i] = cursor_get_u64(get);
-	assert_true(cursor_done(get));
-	return disk_track_mark(track, disk, bits);
-}
-
-int control_call(struct control *c, const struct control_call *call, struct cursor *ret)
-{
-	struct cursor get = cursor_over(call->request, call->request_len);
-
-	(void)c;
-	vmm.calls++;
-	if (vmm.error && vmm.op == call->op)
-		return reason_set(call->why, -vmm.error, "as the test wants");
-	switch ((unsigned int)call->op) {
-	case CONTROL_TRACK_READ:
-		return read_back(cursor_get_u16(&get), ret);
-	case CONTROL_TRACK_MARK:
-		return mark(&get);
-	case CONTROL_DISK_TRACK:
-		if (cursor_get_u8(&get))
-			return disk_track_on(track, dup(call->request_fds[0]), call->why);
-		disk_track_off(track);
-		return 0;
-	}
-	return -ENOSYS;
-}
 
 /* --- setting up --------------------------------------------------------------------- */
 
@@ -140,12 +53,12 @@ static int setup(void **state)
 	memset(&vmm, 0, sizeof(vmm));
 	memset(&why, 0, sizeof(why));
 	assert_int_equal(test_dir_open(&dir), 0);
+	memset(disks, 0, sizeof(disks));
 	disk_files_make(dir.path, bytes, NR, disks);
 	config = (struct resync_config){ .run_dir = "/run/vm",
 					 .state_dir = dir.path,
 					 .peer = "b",
 					 .generation = 5,
-					 .disks = disks,
 					 .nr_disks = NR };
 	open_track();
 	return 0;
@@ -156,6 +69,8 @@ static int teardown(void **state)
 	(void)state;
 	fault_armed = false;
 	disk_track_close(track);
+	disk_track_close(server);
+	server = NULL;
 	test_dir_close(&dir);
 	return 0;
 }
@@ -167,7 +82,7 @@ static void begin_tracked(uint64_t word)
 	int fd;
 
 	assert_int_equal(regions_create(dir.path, &ours, disks, NR, false), 0);
-	fd = regions_open_fd(dir.path);
+	fd = regions_open_fd(dir.path, REGIONS_OWN);
 	assert_int_equal(disk_track_on(track, fd, &why), 0);
 	assert_int_equal(disk_track_mark(track, 0, bits), 0);
 }
@@ -210,7 +125,7 @@ static void expect_file(const uint8_t token[REGION_TOKEN_BYTES], uint64_t word0,
 {
 	struct regions r;
 
-	assert_int_equal(regions_read(dir.path, &r, &why), 0);
+	assert_int_equal(regions_read(dir.path, disks, NR, &r, &why), 0);
 	assert_memory_equal(r.header.token, token, REGION_TOKEN_BYTES);
 	assert_int_equal(r.sets.bits[0][0], word0);
 	assert_int_equal(r.sets.bits[1][0], word1);
@@ -237,7 +152,6 @@ static void test_offer(void **state)
 	begin_tracked(1);
 	resync_offer(&config, &offer);
 	assert_true(offer.related);
-	assert_false(offer.served);
 	assert_memory_equal(offer.token, ours.token, REGION_TOKEN_BYTES);
 	assert_string_equal(offer.reason, "");
 	resync_put_offer(&offer, o);
@@ -271,7 +185,7 @@ static void test_no_offer(void **state)
 	no_offer("nobody has kept count");
 	begin_tracked(1);
 	vmm.gone = true;
-	no_offer("nobody has kept count");
+	no_offer("does not answer");
 	vmm.gone = false;
 	/* pollux-vmm may be in the hands of its guest. */
 	for (vmm.cut = 1; vmm.cut < 60; vmm.cut++)
@@ -289,11 +203,6 @@ static void test_no_offer(void **state)
 	config.nr_disks = 0;
 	no_offer("");
 	config.nr_disks = NR;
-	strcpy(disks[1].path, CONTROL_NBD_PREFIX "/run/x");
-	no_offer("served over NBD");
-	assert_true(offer.served);
-	settle("{}"); /* nothing is done here: the server keeps count of nothing */
-	expect_full("served over NBD", false);
 }
 
 /* --- the answer --------------------------------------------------------------------- */
@@ -342,7 +251,7 @@ static void test_other(void **state)
 	settle("{\"resync\": {\"same\": false, \"reason\": \"the disks are of another VM\"}}");
 	expect_full("of another VM", true);
 	expect_file(offer.fresh, UINT64_MAX, UINT64_MAX);
-	assert_int_equal(regions_read(dir.path, &r, &why), 0);
+	assert_int_equal(regions_read(dir.path, disks, NR, &r, &why), 0);
 	assert_int_equal(region_sets_bytes(&r.sets), disks[0].bytes + disks[1].bytes);
 	assert_int_equal(r.header.generation, 5);
 	regions_close(&r);
@@ -446,7 +355,7 @@ static void test_cannot_mark(void **state)
 	settle_same(text);
 	expect_full("", false);
 	fault_armed = false;
-	assert_int_equal(regions_read(dir.path, &(struct regions){ 0 }, &why), -EBADMSG);
+	assert_int_equal(regions_read(dir.path, disks, NR, &(struct regions){ 0 }, &why), -EBADMSG);
 	no_offer("cannot be written");
 }
 
@@ -468,7 +377,8 @@ static void test_cannot_begin(void **state)
 		fault_armed = false;
 		vmm.error = 0;
 		expect_full("", false);
-		assert_int_equal(regions_read(dir.path, &(struct regions){ 0 }, &why), -ENOENT);
+		assert_int_equal(regions_read(dir.path, disks, NR, &(struct regions){ 0 }, &why),
+				 -ENOENT);
 		if (i < ARRAY_SIZE(faults))
 			assert_int_equal(disk_track_read(track, 0, &word), -ENODATA);
 	}
@@ -493,6 +403,94 @@ static void test_long_reason(void **state)
 	assert_int_equal(strlen(result.reason), sizeof(result.reason) - 1);
 }
 
+/* --- a served disk ------------------------------------------------------------------ */
+
+/* Disk 1 has a server, which counts by a file of its own. */
+static void begin_served(uint64_t word0, uint64_t word1)
+{
+	uint64_t bits[16] = { word1 };
+
+	disks[1].served = true;
+	assert_int_equal(disk_track_open(&server), 0);
+	assert_int_equal(disk_track_add(server, open(disks[1].path, O_RDWR), disks[1].bytes), 0);
+	begin_tracked(word0);
+	assert_int_equal(disk_track_on(server, regions_open_fd(dir.path, 1), &why), 0);
+	assert_int_equal(disk_track_mark(server, 0, bits), 0);
+}
+
+static void test_served(void **state)
+{
+	cleanup_free char *text = text_of(0xf0, 0x300);
+	struct sources s = { 0 };
+	struct region_sets sets;
+
+	(void)state;
+	begin_served(0x11, 0x22);
+	resync_offer(&config, &offer);
+	assert_memory_equal(offer.token, ours.token, REGION_TOKEN_BYTES);
+	settle_same(text);
+	assert_true(result.partial && result.tracked);
+	expect_file(ours.token, 0xf1, 0x322);
+	assert_int_equal(sources_connect(config.run_dir, &s, &why), 0);
+	assert_int_equal(resync_read_sets(&s, &sets), 0);
+	assert_int_equal(sets.bits[0][0], 0xf1);
+	assert_int_equal(sets.bits[1][0], 0x322);
+	region_sets_close(&sets);
+}
+
+/* What was written since it was started anew nobody knows; from here on it counts. */
+static void test_server_anew(void **state)
+{
+	cleanup_free char *text = text_of(0xf0, 0x300);
+	uint64_t bits[16];
+
+	(void)state;
+	begin_served(0x11, 0x22);
+	disk_track_off(server);
+	resync_offer(&config, &offer);
+	settle_same(text);
+	assert_true(result.partial && result.tracked);
+	expect_file(ours.token, 0xf1, UINT64_MAX);
+	assert_int_equal(disk_track_read(server, 0, bits), 0);
+	assert_int_equal(bits[0], UINT64_MAX);
+	/* Its file is gone, or that of another copy: likewise. */
+	assert_int_equal(regions_remove_served(dir.path, 1), 0);
+	expect_file(ours.token, 0xf1, UINT64_MAX);
+	settle("{\"resync\": {\"same\": false}}");
+	expect_full("", true);
+	expect_file(offer.fresh, UINT64_MAX, UINT64_MAX);
+	assert_int_equal(disk_track_read(server, 0, bits), 0);
+}
+
+/* Nobody but the servers counts: then the VM's own file must be there, too. */
+static void test_all_served(void **state)
+{
+	(void)state;
+	begin_served(0, 0x22);
+	disks[0].served = true; /* by the same, here */
+	disk_track_off(track);
+	resync_offer(&config, &offer);
+	assert_true(offer.related);
+	assert_memory_equal(offer.token, ours.token, REGION_TOKEN_BYTES);
+	assert_int_equal(regions_remove(dir.path), 0);
+	no_offer("nobody has kept count");
+	disks[0].served = false;
+	no_offer("nobody has kept count"); /* pollux-vmm does not */
+}
+
+static void test_served_here(void **state)
+{
+	uint64_t bits[16] = { 1 };
+
+	(void)state;
+	begin_served(0, 0);
+	disk_track_off(track);
+	disk_track_off(server);
+	assert_int_equal(resync_count_here(NULL, dir.path, &why), 0);
+	assert_int_equal(disk_track_mark(server, 0, bits), 0);
+	expect_file(ours.token, 0, 1);
+}
+
 /* --- takeover ----------------------------------------------------------------------- */
 
 static void test_count_here(void **state)
@@ -510,7 +508,7 @@ static void test_count_here(void **state)
 	disks[1].bytes += R;
 	assert_int_equal(regions_create(dir.path, &ours, disks, NR, false), 0);
 	assert_int_equal(resync_count_here(NULL, dir.path, &why), -EINVAL);
-	assert_int_equal(regions_read(dir.path, &(struct regions){ 0 }, &why), -ENOENT);
+	assert_int_equal(regions_read(dir.path, disks, NR, &(struct regions){ 0 }, &why), -ENOENT);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -523,6 +521,8 @@ int main(void)
 		TEST(test_other),	 TEST(test_lies),
 		TEST(test_other_disks),	 TEST(test_cannot_mark),
 		TEST(test_cannot_begin), TEST(test_long_reason),
+		TEST(test_served),	 TEST(test_server_anew),
+		TEST(test_all_served),	 TEST(test_served_here),
 		TEST(test_count_here),
 	};
 

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "disk-replica/sources.h"
 #include "ha/track.h"
 #include "hypervisor/control/control.h"
 
@@ -43,18 +44,23 @@ static struct {
 static struct track *track;
 static struct control the_control;
 
-int control_connect(const char *run_dir, struct control **ret)
+int sources_connect(const char *run_dir, struct sources *ret, struct reason *why)
 {
 	if (!strcmp(run_dir, "/nowhere"))
-		return -ENOENT;
-	*ret = &the_control;
+		return reason_set(why, ENOENT, "nowhere");
+	*ret = (struct sources){ .nr_disks = NR_DISKS, .nr = 1, .control = { &the_control } };
 	return 0;
 }
 
-void control_close(struct control *c)
+bool sources_has_disk(const struct sources *s, unsigned int source)
+{
+	return source < s->nr;
+}
+
+void sources_close(struct sources *s)
 {
 	pthread_mutex_lock(&vmm.lock);
-	vmm.closed += c != NULL;
+	vmm.closed += s->nr;
 	pthread_cond_broadcast(&vmm.changed);
 	pthread_mutex_unlock(&vmm.lock);
 }
@@ -109,7 +115,7 @@ static int setup(void **state)
 	(void)state;
 	vmm.nr = vmm.seen = vmm.closed = vmm.errors = 0;
 	vmm.hold = 0;
-	assert_int_equal(track_open("/run/vm", NR_DISKS, &track), 0);
+	assert_int_equal(track_open("/run/vm", &track), 0);
 	return 0;
 }
 
@@ -383,7 +389,7 @@ static void test_no_vm(void **state)
 	struct track *t = NULL;
 
 	(void)state;
-	assert_int_equal(track_open("/nowhere", NR_DISKS, &t), -ENOENT);
+	assert_int_equal(track_open("/nowhere", &t), -ENOENT);
 	assert_null(t);
 	track_close(NULL);
 }

@@ -94,9 +94,10 @@ static void mirror_on(struct fixture *f)
 }
 
 /* The op of the next record in the ring, 0 when there is none. */
+static uint8_t record[CONTROL_DISK_RECORD_BYTES + CONTROL_DISK_DATA_MAX];
+
 static unsigned int mirrored(struct fixture *f, uint64_t *ret_offset, uint64_t *ret_len)
 {
-	static uint8_t record[CONTROL_DISK_RECORD_BYTES + CONTROL_DISK_DATA_MAX];
 	struct cursor c = cursor_over(record, sizeof(record));
 	unsigned int op;
 	size_t len;
@@ -358,6 +359,34 @@ static void test_disk_error(void **state)
 	fault_open();
 }
 
+/* Of a write that fails the disk may have a part: the mirror is told what is there. */
+static void test_torn_write(void **state)
+{
+	struct fixture *f = *state;
+	uint8_t found[1024], mirror[1024];
+	uint64_t offset, len;
+
+	fill(&f->d, 0x11, sizeof(found));
+	assert_int_equal(request(&f->d, OUT, 4, sizeof(found)), OK);
+	mirror_on(f);
+	setenv("POLLUX_FAULT", "blk.torn:1:once", 1);
+	assert_int_equal(fault_open(), 0);
+	fill(&f->d, 0x22, sizeof(found));
+	assert_int_equal(request(&f->d, OUT, 4, sizeof(found)), IOERR);
+	assert_int_equal(mirrored(f, &offset, &len), CONTROL_DISK_WRITE);
+	assert_int_equal(offset, 4 * 512);
+	assert_int_equal(len, sizeof(found));
+	memcpy(mirror, record + CONTROL_DISK_RECORD_BYTES, sizeof(mirror));
+	assert_int_equal(mirrored(f, &offset, &len), 0);
+	assert_int_equal(request(&f->d, IN, 4, sizeof(found)), OK);
+	assert_int_equal(guest_read(&f->vm->memory, DATA, found, sizeof(found)), 0);
+	assert_int_equal(found[0], 0x22);
+	assert_int_equal(found[sizeof(found) - 1], 0x11);
+	assert_memory_equal(mirror, found, sizeof(found));
+	unsetenv("POLLUX_FAULT");
+	fault_open();
+}
+
 /* Posts more than the ring takes and waits until it is full: one request is then in flight. */
 static void stall(struct fixture *f)
 {
@@ -453,10 +482,11 @@ static void test_reset_in_flight(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_write_and_read), TEST(test_erase),	     TEST(test_bad_requests),
-		TEST(test_not_a_request),  TEST(test_readonly),	     TEST(test_refused),
-		TEST(test_mirror),	   TEST(test_write_through), TEST(test_disk_error),
-		TEST(test_in_flight),	   TEST(test_bad_state),     TEST(test_reset_in_flight),
+		TEST(test_write_and_read),  TEST(test_erase),	      TEST(test_bad_requests),
+		TEST(test_not_a_request),   TEST(test_readonly),      TEST(test_refused),
+		TEST(test_mirror),	    TEST(test_write_through), TEST(test_disk_error),
+		TEST(test_torn_write),	    TEST(test_in_flight),     TEST(test_bad_state),
+		TEST(test_reset_in_flight),
 	};
 
 	return test_main(tests);

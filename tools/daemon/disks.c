@@ -10,6 +10,7 @@
 #include "disk-replica/drbd.h"
 #include "disk-replica/marker.h"
 #include "disk-replica/regions.h"
+#include "disk-replica/sources.h"
 #include "tools/common/json.h"
 #include "tools/daemon/daemon.h"
 #include "tools/daemon/events.h"
@@ -36,6 +37,17 @@ static int size_of(const char *path, uint64_t *ret)
 	return 0;
 }
 
+static int look_up(const char *path, struct disk_info *ret, struct reason *why)
+{
+	int err;
+
+	if (sources_is_served(path))
+		return sources_look_up(path, ret, why);
+	snprintf(ret->path, sizeof(ret->path), "%s", path);
+	err = size_of(path, &ret->bytes);
+	return err ? reason_set(why, -err, "disk %s: %s", path, strerror(-err)) : 0;
+}
+
 static int list_disks(struct json_object *config, struct disks *ret, struct reason *why)
 {
 	struct json_object *list = json_member(config, "disks");
@@ -49,10 +61,9 @@ static int list_disks(struct json_object *config, struct disks *ret, struct reas
 		const char *path = json_text(json_object_array_get_idx(list, i), "path", "");
 		int err;
 
-		snprintf(disk->path, sizeof(disk->path), "%s", path);
-		err = size_of(path, &disk->bytes);
+		err = look_up(path, disk, why);
 		if (err)
-			return reason_set(why, -err, "disk %s: %s", path, strerror(-err));
+			return err;
 		ret->nr++;
 	}
 	return 0;
@@ -94,7 +105,7 @@ static int believe(const char *dir, const struct disks *disks,
 
 	if (found && found != -ENOENT)
 		return reason_set(why, ESTALE, "the marker of the standby's disks is unreadable");
-	err = regions_read(dir, &own, why);
+	err = regions_read(dir, disks->info, disks->nr, &own, why);
 	if (err)
 		return err;
 	if (memcmp(own.header.token, token, REGION_TOKEN_BYTES))
@@ -103,7 +114,7 @@ static int believe(const char *dir, const struct disks *disks,
 	else
 		err = check_sizes(&own.header, disks, why);
 	if (!err)
-		err = found ? regions_check_disks(&own.stamp, disks->info, disks->nr, why)
+		err = found ? regions_check(&own, disks->info, disks->nr, why)
 			    : check_marker(&marker, disks, token, why);
 	if (err)
 		regions_close(&own);
@@ -159,33 +170,58 @@ void disks_answer(struct daemon *d, struct json_object *request, struct json_obj
 
 /* --- running -------------------------------------------------------------------------- */
 
+/* Its server is to count from before the VM's first write. Without it the disk is copied whole. */
+static void count_served(struct daemon *d, struct json_object *config, const char *dir, int disk)
+{
+	const char *name = json_text(
+		json_object_array_get_idx(json_member(config, "disks"), (size_t)disk), "path", "");
+	struct reason why = { "" };
+
+	if (!sources_track(name, regions_open_fd(dir, disk), &why))
+		return;
+	events_add(d, json_text(config, "name", ""), "regions.dropped",
+		   "the next copy of %s is a full one: %s", name, why.text);
+	(void)regions_remove_served(dir, disk);
+}
+
+static int go_on(struct daemon *d, struct json_object *config, const char *dir,
+		 const struct disks *disks, struct reason *why)
+{
+	struct apply_marker marker;
+	struct regions own;
+	int err = regions_read(dir, disks->info, disks->nr, &own, why);
+
+	if (err)
+		return err;
+	if (apply_marker_read(dir, &marker) != -ENOENT)
+		err = reason_set(why, ESTALE, "the disks were a standby's");
+	if (!err)
+		err = check_sizes(&own.header, disks, why);
+	if (!err)
+		err = regions_check(&own, disks->info, disks->nr, why);
+	if (!err)
+		err = regions_stamp_open(dir);
+	for (unsigned int i = 0; i < disks->nr && !err; i++)
+		if (disks->info[i].served)
+			count_served(d, config, dir, (int)i);
+	regions_close(&own);
+	return err;
+}
+
 bool disks_go_on(struct daemon *d, struct json_object *config, char *ret_path, size_t room)
 {
 	const char *vm = json_text(config, "name", "");
 	struct path dir = path_state_dir(&d->conf, vm);
-	struct disks *disks = calloc(1, sizeof(*disks));
+	cleanup_free struct disks *disks = calloc(1, sizeof(*disks));
+	cleanup_close int fd = regions_open_fd(dir.text, REGIONS_OWN);
 	struct reason why = { "" };
-	struct apply_marker marker;
-	struct regions own;
-	int err = disks ? regions_read(dir.text, &own, &why) : -ENOENT;
+	int err;
 
-	if (err == -ENOENT) {
-		free(disks);
+	if (!disks || fd == -ENOENT)
 		return false;
-	}
-	if (!err) {
-		err = list_disks(config, disks, &why);
-		if (!err && apply_marker_read(dir.text, &marker) != -ENOENT)
-			err = reason_set(&why, ESTALE, "the disks were a standby's");
-		if (!err)
-			err = check_sizes(&own.header, disks, &why);
-		if (!err)
-			err = regions_check_disks(&own.stamp, disks->info, disks->nr, &why);
-		if (!err)
-			err = regions_stamp_open(dir.text);
-		regions_close(&own);
-	}
-	free(disks);
+	err = list_disks(config, disks, &why);
+	if (!err)
+		err = go_on(d, config, dir.text, disks, &why);
 	snprintf(ret_path, room, "%s/%s", dir.text, REGIONS_NAME);
 	if (!err)
 		return true;
