@@ -3,7 +3,7 @@
 # What concerns all tiers. `make tests` builds every test program; each tier's fragment
 # (tests/TIER/TIER.mk) adds its own to it. tests/run runs them.
 
-.PHONY: tests check-unit check-asan check-tsan lint lint-format lint-cppcheck lint-text
+.PHONY: tests check-unit check-every check-asan check-tsan lint lint-format lint-cppcheck lint-text
 
 tests:
 
@@ -11,6 +11,12 @@ tests:
 check-unit:
 	@$(MAKE) --no-print-directory -j2 unit-tests sim-tests tools-tests
 	@tests/run unit sim model
+
+# Those that take a choice of the fault points in `check` take all of them: about an hour.
+check-every: deps
+	@$(MAKE) --no-print-directory -j2 all lab tests
+	@EVERY=1 LIMIT=5400 ONLY='/(commit-disk|resync|resync-steps|takeover|switchover-steps|power)$$' \
+		tests/run kvm lab
 
 check-asan: deps
 	@$(MAKE) --no-print-directory -j2 O=$(O)/asan OPT='-O1 -g -fno-omit-frame-pointer' \

@@ -14,11 +14,12 @@ cd "$(dirname "$0")/../.." || exit 1
 DISK_MIB=${DISK_MIB:-32}
 LOG_MIB=4 # four times disk_ring
 # Those of a file that is made anew are passed before anything is acknowledged.
-MAKING=${MAKING:-log.create log.allocate log.header log.rename}
-POINTS=${POINTS:-log.write:100 log.seal:20 log.sync:20 harden.tell:20 log.applied:4 disk.apply:2000
-	log.flushed log.tail log.tail_sync commit.begin:9 commit.state:9}
-RECOVERY=${RECOVERY:-recover.begin recover.apply recover.apply:50 recover.flush recover.mark
-	marker.write marker.rename}
+MAKING=${MAKING:-log.allocate log.rename ${EVERY:+log.create log.header}}
+# Some of the steps; EVERY=1 takes them all.
+POINTS=${POINTS:-log.write:100 log.sync:20 disk.apply:2000 log.tail commit.state:9
+	${EVERY:+log.seal:20 harden.tell:20 log.applied:4 log.flushed log.tail_sync commit.begin:9}}
+RECOVERY=${RECOVERY:-recover.apply:50 recover.mark marker.rename
+	${EVERY:+recover.begin recover.apply recover.flush marker.write}}
 
 make_pair 'interval = 50ms' 'timeout = 2s' 'commit = disk' 'reprotect = manual' 'disk_ring = 1MiB'
 own_disks
@@ -46,7 +47,6 @@ printed_past() { [ "$(printed)" -gt "$1" ]; }
 epoch_past() { [ "$(status b .epoch)" -gt "$1" ]; }
 stalled() { [[ $(status a .word) == *stalled* ]]; }
 rss() { awk '/VmRSS/ { print $2 }' "/proc/$slow/status"; }
-digest() { cat "$T/b/disks"/d? | sha256sum; }
 
 # begin FAULT: both hosts anew, with empty disks; the backup's engine will die at FAULT.
 begin()
@@ -171,9 +171,7 @@ cut_off b polluxd
 rm -rf "$T/b/run"
 start_host b
 recovered "$acked" "$seen"
-was=$(digest)
 on b vm create "$T/tiny.cfg" --force --reason "both hosts were lost" >/dev/null ||
 	fail "$what: vm create --force"
 [ ! -e "$T/b/state/tiny/standby-disks" ] || fail "$what: the marker is still there"
-[ "$was" != "" ] || fail "no digest"
 exit 0

@@ -96,6 +96,7 @@ outcome()
 may_be_lost()
 {
 	case $what in
+	*polluxd*) return 1 ;;
 	copying*a:vmm* | copying*a:all* | return*a:vmm* | return*a:all*) return 0 ;;
 	takeover*b:* | failover*b:* | switchover*b:* | "fault takeover"* | "fault record"*) return 0 ;;
 	esac

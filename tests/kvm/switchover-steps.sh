@@ -13,7 +13,8 @@ set -u
 cd "$(dirname "$0")/../.." || exit 1
 . tests/lib/pair.sh
 POINTS=${POINTS:-a:record.write:4 a:record.rename:4 b:record.rename:1
-	${EVERY:+a:record.create:4 a:record.fsync:4 a:record.dirsync:4 b:record.write:1 b:record.dirsync:1}}
+	${EVERY:+a:record.create:4 a:record.fsync:4 a:record.dirsync:4 b:record.write:1 b:record.dirsync:1
+	b:takeover.load:1}}
 STEP=64 # tests/kvm/tiny.S prints each 64th count
 
 protected() { [ "$(status a .protected)" = true ]; }
