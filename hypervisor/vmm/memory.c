@@ -138,11 +138,14 @@ int guest_read(const struct guest_memory *mem, uint64_t gpa, void *ret, size_t l
 
 static void mark_page(struct guest_memory *mem, uint64_t gfn)
 {
-	/* Armed by the test of the memory oracle, which must notice. */
-	if (fault_at("memory.skip_mark"))
+	uint64_t *word = &mem->device_dirty[gfn / BITMAP_WORD_BITS];
+	uint64_t bit = UINT64_C(1) << (gfn % BITMAP_WORD_BITS);
+
+	/* Armed by the test of the memory oracle, which must notice: a page's first mark, since
+	 * to forget a later one changes nothing. */
+	if (!(__atomic_load_n(word, __ATOMIC_RELAXED) & bit) && fault_at("memory.skip_mark"))
 		return;
-	__atomic_fetch_or(&mem->device_dirty[gfn / BITMAP_WORD_BITS],
-			  UINT64_C(1) << (gfn % BITMAP_WORD_BITS), __ATOMIC_RELEASE);
+	__atomic_fetch_or(word, bit, __ATOMIC_RELEASE);
 	gfn /= BITMAP_WORD_BITS;
 	__atomic_fetch_or(&mem->device_summary[gfn / BITMAP_WORD_BITS],
 			  UINT64_C(1) << (gfn % BITMAP_WORD_BITS), __ATOMIC_RELEASE);

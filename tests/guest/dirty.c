@@ -8,6 +8,8 @@
  *   dirty_period_us=T   the period (100000)
  *   dirty_region_mib=M  the region they are spread over (64); pages rotate in it
  *   dirty_disk=BYTES    written to /dev/vda in each period, at rotating places (0)
+ *   dirty_read=BYTES	 read from /dev/vda in each period, at rotating places, past the page
+ *			 cache: the device alone writes to the buffer (0)
  *   dirty_net=N         broadcast frames of 1,000 bytes sent in each period (0)
  *   dirty_console=1     a numbered line on the console, and on the virtio console, in
  *			 each period (0)
@@ -50,6 +52,7 @@ struct load {
 	uint64_t period_ns;
 	uint64_t region_pages;
 	uint64_t disk_bytes;
+	uint64_t read_bytes;
 	uint64_t frames;
 	uint64_t console;
 	uint8_t *region;
@@ -57,6 +60,9 @@ struct load {
 	int disk;
 	uint64_t disk_len;
 	uint64_t disk_at;
+	int reader; /* O_DIRECT */
+	uint8_t *read_to;
+	uint64_t read_at;
 	int net;
 	struct sockaddr_ll net_to;
 	int hvc;
@@ -96,12 +102,25 @@ static int open_net(struct sockaddr_ll *ret_to)
 	return ioctl(fd, SIOCSIFFLAGS, &ifr) < 0 ? -1 : fd;
 }
 
+/* The buffer is touched once, here. */
+static void open_reader(struct load *l)
+{
+	l->reader = machine_open("/dev/vda", O_RDONLY | O_DIRECT);
+	l->read_to = mmap(NULL, l->read_bytes, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	if (l->reader < 0 || l->read_to == MAP_FAILED) {
+		printf("dirty: cannot read the disk: %s\n", strerror(errno));
+		l->reader = -1;
+	}
+}
+
 static void load_init(struct load *l)
 {
 	l->pages = machine_parameter("dirty_pages", 700);
 	l->period_ns = machine_parameter("dirty_period_us", 100000) * 1000;
 	l->region_pages = machine_parameter("dirty_region_mib", 64) * (1024 * 1024 / PAGE);
 	l->disk_bytes = machine_parameter("dirty_disk", 0) / 512 * 512;
+	l->read_bytes = machine_parameter("dirty_read", 0) / PAGE * PAGE;
 	l->frames = machine_parameter("dirty_net", 0);
 	l->console = machine_parameter("dirty_console", 0);
 	l->region = mmap(NULL, l->region_pages * PAGE, PROT_READ | PROT_WRITE,
@@ -114,6 +133,8 @@ static void load_init(struct load *l)
 	l->disk = l->disk_bytes ? machine_open("/dev/vda", O_RDWR | O_DSYNC) : -1;
 	if (l->disk >= 0)
 		l->disk_len = (uint64_t)lseek(l->disk, 0, SEEK_END);
+	if (l->read_bytes)
+		open_reader(l);
 	l->net = l->frames ? open_net(&l->net_to) : -1;
 	l->hvc = l->console ? open("/dev/hvc0", O_WRONLY | O_NOCTTY | O_CLOEXEC) : -1;
 	if ((l->disk_bytes && l->disk < 0) || (l->frames && l->net < 0))
@@ -139,6 +160,15 @@ static void write_disk(struct load *l, uint64_t round)
 	}
 }
 
+static void read_disk(struct load *l)
+{
+	ssize_t n = pread(l->reader, l->read_to, l->read_bytes, (off_t)l->read_at);
+
+	if (n != (ssize_t)l->read_bytes && l->read_at == 0)
+		printf("dirty: disk: %s\n", n < 0 ? strerror(errno) : "too short to read from");
+	l->read_at = n == (ssize_t)l->read_bytes ? l->read_at + l->read_bytes : 0;
+}
+
 static void do_period(struct load *l, uint64_t round)
 {
 	uint8_t frame[FRAME_LEN];
@@ -149,6 +179,8 @@ static void do_period(struct load *l, uint64_t round)
 	}
 	if (l->disk >= 0)
 		write_disk(l, round);
+	if (l->reader >= 0)
+		read_disk(l);
 	if (l->net >= 0) {
 		memset(frame, (int)round, sizeof(frame));
 		memcpy(frame, &round, sizeof(round));
@@ -200,7 +232,7 @@ static void report_gaps(void)
 
 int main(void)
 {
-	struct load l = { .disk = -1, .net = -1, .hvc = -1 };
+	struct load l = { .disk = -1, .reader = -1, .net = -1, .hvc = -1 };
 	uint64_t next, report, late = 0;
 	pthread_t watcher;
 
