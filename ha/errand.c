@@ -97,6 +97,10 @@ int errand_call(struct tls_context *ctx, const struct errand_peer *peer, const c
 	/* Broken while writing: the peer may have said why. */
 	if (r == 0 || r == -ECONNRESET)
 		r = read_text(conn, peer->deadline_ns, ret_reply, why);
+	if (r == -ECONNRESET && !tls_encrypted(conn))
+		r = refusal_set(why, PROTO_CLOSED,
+				"the peer ended the connection: encryption is off here, it may be "
+				"on there");
 	tls_close(conn);
 	return r;
 }

@@ -159,6 +159,9 @@ enum control_op {
 	 * protected, and the reason.
 	 */
 	CONTROL_DESCRIBE,
+	/* {} -> {u64 digest}: what the guest is told of its processors; two hosts where it is the
+	 * same can have each other's guests. Not Xen, whose description has all of it. */
+	CONTROL_PROCESSORS,
 };
 
 enum control_state { CONTROL_RUNNING, CONTROL_PAUSED, CONTROL_STOPPED };

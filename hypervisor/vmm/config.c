@@ -259,6 +259,18 @@ static int vm_vcpus(json_object *value, void *into, struct reason *why)
 	return err;
 }
 
+static int vm_processors(json_object *value, void *into, struct reason *why)
+{
+	struct vm_config *config = into;
+	const char *text = json_object_get_string(value);
+	uint8_t bytes[8];
+
+	if (!text || !hex_parse(text, '\0', bytes, sizeof(bytes)))
+		return wrong(why, "processors", "16 hexadecimal digits", value);
+	config->processors = strtoull(text, NULL, 16);
+	return 0;
+}
+
 static int vm_disks(json_object *value, void *into, struct reason *why)
 {
 	struct vm_config *config = into;
@@ -304,6 +316,7 @@ static const struct key vm_keys[] = {
 	{ "cmdline", vm_cmdline, false },
 	{ "memory_mib", vm_memory, true },
 	{ "vcpus", vm_vcpus, false },
+	{ "processors", vm_processors, false },
 	{ "disks", vm_disks, false },
 	{ "nics", vm_nics, false },
 	{ "on_poweroff", vm_on_poweroff, false },

@@ -6,9 +6,13 @@
  *  "memory_mib": 256, "vcpus": 1,
  *  "disks": [{"path": "/x.img", "readonly": false, "deferred": false, "name": TEXT}],
  *  "nics": [{"mac": "52:54:00:77:01:00", "bridge": "br0"}],
+ *  "processors": "16 hexadecimal digits",
  *  "on_poweroff": "destroy", "on_reboot": "restart", "on_crash": "destroy"}
  *
  * A disk's name, its path when there is none, is what others know it by.
+ *
+ * "processors" is what CONTROL_PROCESSORS says where the guest runs: a standby is refused on a host
+ * whose are others.
  *
  * An unknown key, a missing file, a value beyond its limit is refused by name. Paths are
  * on the host that runs the VM. A standby needs no kernel and no ramdisk.
@@ -35,6 +39,7 @@ struct vm_config {
 	char *cmdline;
 	uint64_t memory_bytes;
 	unsigned int nr_vcpus;
+	uint64_t processors; /* cpuid_digest() of those the guest has seen; 0: not told */
 	unsigned int nr_disks;
 	struct vm_config_disk {
 		char *path;

@@ -6,6 +6,7 @@
 
 #include "base/hist.h"
 #include "hypervisor/vmm/blk_defer.h"
+#include "hypervisor/vmm/chip_state.h"
 #include "hypervisor/vmm/context.h"
 #include "hypervisor/vmm/dirty.h"
 #include "hypervisor/vmm/disk_mirror.h"
@@ -115,6 +116,14 @@ static int op_info(struct control_request *r)
 	cursor_put_u8(&r->out, (uint8_t)info.reason);
 	cursor_put_u32(&r->out, info.pause_count);
 	cursor_put_u64(&r->out, cpu_time_ns(r->vm));
+	return 0;
+}
+
+static int op_processors(struct control_request *r)
+{
+	if (!request_ok(r))
+		return bad_request(r);
+	cursor_put_u64(&r->out, r->vm->chips->cpuid_digest);
 	return 0;
 }
 
@@ -439,6 +448,7 @@ int control_execute(uint32_t op, struct control_request *request)
 	static int (*const ops[])(struct control_request *) = {
 		[CONTROL_HELLO] = op_hello,
 		[CONTROL_INFO] = op_info,
+		[CONTROL_PROCESSORS] = op_processors,
 		[CONTROL_PAUSE] = op_pause,
 		[CONTROL_UNPAUSE] = op_unpause,
 		[CONTROL_SHUTDOWN] = op_shutdown,

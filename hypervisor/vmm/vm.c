@@ -157,6 +157,14 @@ static int open_processors(struct vm *vm, struct reason *why)
 		err = chip_state_take(vm, &vm->chips->saved);
 		vm->chips->power_on = vm->chips->saved;
 	}
+	/* Told now, while the guest runs elsewhere, and not when it is to go on here. */
+	if (!err && vm->standby && vm->config.processors &&
+	    vm->config.processors != vm->chips->cpuid_digest)
+		err = reason_set(why, EXDEV,
+				 "processors: the guest knows %016llx, here are %016llx: these "
+				 "hosts, or their kernels, offer different features",
+				 (unsigned long long)vm->config.processors,
+				 (unsigned long long)vm->chips->cpuid_digest);
 	free(cpuid);
 	return err;
 }

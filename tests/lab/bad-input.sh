@@ -181,4 +181,10 @@ on a 'mv /dev/kvm /dev/kvm.kept'
 refuses "no /dev/kvm" '1|3' '/dev/kvm' a pollux vm create $VM_FILE
 on a 'mv /dev/kvm.kept /dev/kvm'
 
+say "a backup with other processors"
+lab kill b
+LAB_CPU_FEATURES=-aes lab start b
+vm_start a
+refuses "other processors" 3 'processors: the guest knows' a pollux protect $VM b
+
 [ $bad -eq 0 ] || fail "$bad of the cases"

@@ -161,6 +161,8 @@ static void answer_vmm(struct fake_vmm *v, int to, uint32_t op)
 		say_hello(v, &out);
 	if (v->domain && op == CONTROL_DESCRIBE)
 		fd = describe(v, &out);
+	if (op == CONTROL_PROCESSORS)
+		cursor_put_u64(&out, 1);
 	if (op == CONTROL_INFO) {
 		cursor_put_u8(&out, v->state);
 		cursor_put_u8(&out, v->reason);

@@ -62,6 +62,38 @@ static int kvm_greet(struct daemon *d, struct vm *vm, struct reason *why)
 	return 0;
 }
 
+/* What the guest sees of its processors is not in its configuration, and a standby's must be it. */
+static int kvm_describe(struct daemon *d, struct vm *vm, struct reason *why)
+{
+	struct control_call call = { .op = CONTROL_PROCESSORS, .why = why };
+	cleanup_json struct json_object *o = json_copy(vm->config);
+	struct json_object *old;
+	struct cursor reply;
+	struct control *c;
+	char digits[17];
+	int r = vm_connect(d, vm->number, &c, why);
+
+	if (r < 0)
+		return r;
+	r = control_call(c, &call, &reply);
+	if (!r)
+		snprintf(digits, sizeof(digits), "%016llx",
+			 (unsigned long long)cursor_get_u64(&reply));
+	if (!r && (!o || !cursor_ok(&reply)))
+		r = reason_set(why, o ? EPROTO : ENOMEM, "pollux-vmm does not tell its processors");
+	control_close(c);
+	if (r < 0)
+		return r;
+	json_object_object_del(o, "processors");
+	json_add_string(o, "processors", digits);
+	daemon_lock(d);
+	old = vm->config;
+	vm->config = o;
+	daemon_unlock(d);
+	o = old;
+	return 0;
+}
+
 const struct vm_platform vm_platform_kvm = {
 	.name = "kvm",
 	.program = "pollux-vmm",
@@ -71,4 +103,5 @@ const struct vm_platform vm_platform_kvm = {
 	.end_ns = 5 * NS_PER_S,
 	.arguments = kvm_arguments,
 	.greet = kvm_greet,
+	.describe = kvm_describe,
 };

@@ -102,11 +102,11 @@ node_cpus()
 machine_flags()
 {
 	case $1-$(platform) in
-	kvm-*) echo "-accel kvm -cpu host" ;;
+	kvm-*) echo "-accel kvm -cpu host${LAB_CPU_FEATURES:+,$LAB_CPU_FEATURES}" ;;
 	tcg-xen) echo "-accel tcg,thread=multi -cpu $XEN_CPU${LAB_CPU_FEATURES:+,$LAB_CPU_FEATURES}" ;;
 	# Emulated, `rep movsb` takes 50 times as long as a loop; hardware has it the other way
 	# round. So the nodes' processors do not offer it (see also machine_append).
-	*) echo "-accel tcg,thread=multi -cpu max,-erms,-fsrm" ;;
+	*) echo "-accel tcg,thread=multi -cpu max,-erms,-fsrm${LAB_CPU_FEATURES:+,$LAB_CPU_FEATURES}" ;;
 	esac
 }
 
