@@ -40,12 +40,17 @@ a_pcap=$(lab capture stop lan-a)
 b_pcap=$(lab capture stop lan-b)
 vm_frames "$a_pcap" >"$WORK/lan-a"
 vm_frames "$b_pcap" >"$WORK/lan-b"
-announced=$(grep -m1 -E 'ARP' "$WORK/lan-b" | cut -d' ' -f1)
+announced=$(grep -m1 'Reverse ARP' "$WORK/lan-b" | cut -d' ' -f1)
 first=$(head -n 1 "$WORK/lan-b" | cut -d' ' -f1)
 last=$(tail -n 1 "$WORK/lan-a" | cut -d' ' -f1)
 [ -n "$announced" ] || fail "b announced nothing"
 # Said again, as RFC 5227 advises: the first one may have been lost.
 [ "$(grep -c 'Reverse ARP' "$WORK/lan-b")" -ge 2 ] || fail "b's announcement is not repeated"
+# The guest's own addresses, so that nobody sends to the old host's port for longer than need be.
+grep -q "ARP.* $VM_ADDRESS (ff:ff:ff:ff:ff:ff) tell $VM_ADDRESS\|ARP.*Reply $VM_ADDRESS is-at $VM_MAC" "$WORK/lan-b" ||
+	fail "no gratuitous ARP from b: $(grep ARP "$WORK/lan-b" | head -n 5)"
+grep -q 'neighbor advertisement, .*tgt is fe80::' "$WORK/lan-b" ||
+	fail "no unsolicited neighbour advertisement from b: $(grep ICMP6 "$WORK/lan-b" | head -n 5)"
 [ -n "$last" ] || fail "the capture on lan-a saw nothing at all"
 say "last frame of the VM from a: $last; first from b: $first; announced: $announced"
 say "takeover as b tells it: $(on b pollux events | grep -m1 takeover || true)"
