@@ -4,8 +4,8 @@
 #
 # All that a machine may have, used by its Linux: four processors, two NICs, three disks of
 # which one is read-only; discard and write zeroes, seen on the host as holes and zeroes, on
-# both sides; the console, typed into and read from. Then its host loses power, and all of
-# it is there on the other one, in the same shell.
+# both sides; the clock; the console, typed into and read from. Then its host loses power, and
+# all of it is there on the other one, in the same shell; its power button ends it.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export LAB_NAME=${LAB_NAME:-pollux-machine}
@@ -75,6 +75,18 @@ says()
 
 answers() { lab client busybox ping -c 1 -W 2 "$1" >/dev/null 2>&1; }
 
+# clock_is NODE COMMAND BEHIND: the guest's is at most so many seconds behind the host's, give or
+# take 3.
+clock_is()
+{
+	local words host
+	words=$(typed "$1" "$2") || fail "in the guest, $2: $words"
+	host=$(on "$1" date +%s)
+	[ $((host - words)) -ge -3 ] && [ $((host - words)) -le $(($3 + 3)) ] ||
+		fail "in the guest, $2: $words, on $1 it is $host"
+}
+SYSTEM_CLOCK='date +%s' RTC='cat /sys/class/rtc/rtc0/since_epoch'
+
 # machine_is_whole NODE: processors that compute, the NICs, the disk that takes no write.
 machine_is_whole()
 {
@@ -84,6 +96,7 @@ machine_is_whole()
 	until_true "$LIMIT" answers $SECOND_ADDRESS || fail "the second NIC does not answer"
 	lab client ip neigh show $SECOND_ADDRESS | grep -q $SECOND_MAC ||
 		fail "it is not the second NIC: $(lab client ip neigh)"
+	clock_is "$1" "$RTC" 0
 	says "$1" 1 'blockdev --getro /dev/vdc'
 	! typed "$1" 'dd if=/dev/zero of=/dev/vdc bs=512 count=1 conv=fsync' >"$WORK/readonly.log" ||
 		fail "the read-only disk took a write: $(cat "$WORK/readonly.log")"
@@ -119,6 +132,7 @@ typed a 'echo 1 >/proc/sys/net/ipv4/conf/all/arp_ignore' >"$WORK/typed.log" ||
 	fail "typing at the console: $(cat "$WORK/typed.log")"
 says a '' "ip addr replace $SECOND_ADDRESS/24 dev eth1; ip link set eth1 up"
 machine_is_whole a
+clock_is a "$SYSTEM_CLOCK" 0
 
 say "discard and write zeroes"
 says a '' 'dd if=/dev/urandom of=/dev/vdb bs=1M count=16 conv=fsync 2>/dev/null'
@@ -159,11 +173,25 @@ until_true "$TAKEOVER_LIMIT" vm_was_taken_over b || fail "b did not take over"
 client_goes_on "after the takeover"
 says b "$remembered" 'echo $remembered'
 machine_is_whole b
+# The guest has not noticed the silence.
+clock_is b "$SYSTEM_CLOCK" ${LAB_TIMEOUT%s}
 [ "$(guest_sum b /dev/vdb)" = "$data" ] || fail "the data disk is another one"
 [ "$(guest_sum b /dev/vdc)" = "$fixed" ] || fail "the read-only disk is another one"
 says b '' "blkdiscard -o 0 -l $((2 * MIB)) /dev/vdb; sync"
 is_zero b $DATA 0 2 || fail "a discard after the takeover did nothing"
 client_accounts
+
+say "the power button"
+"$SCENARIO_DIR/pollux-lab" sh b 'pollux events --follow' >"$WORK/followed" 2>&1 </dev/null &
+follower=$!
+on b pollux vm shutdown $VM >"$WORK/shutdown.log" 2>&1 || fail "pollux vm shutdown: $(cat "$WORK/shutdown.log")"
+has_ended() { [ "$(on b pollux vm list --format json | jq '.vms | length')" = 0 ]; }
+until_true "$LIMIT" has_ended || fail "the guest does not end: $(on b 'tail -n 3 /run/pollux/vm/*/serial.log')"
+told() { grep -q 'vm\..*power' "$WORK/followed"; }
+until_true "$LIMIT" told || fail "who follows the events is not told: $(cat "$WORK/followed")"
+kill $follower
+say "$(grep -m1 'vm\..*power' "$WORK/followed")"
+
 fsck=$(disk_check b "$(jq -r .acked "$WORK/client.json")")
 say "the root disk: $fsck"
 [ "$fsck" = clean ] || fail "the root file system: $fsck"
