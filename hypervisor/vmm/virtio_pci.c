@@ -8,6 +8,7 @@
 
 #include "base/cursor.h"
 #include "base/err.h"
+#include "base/log.h"
 #include "hypervisor/vmm/gate.h"
 #include "hypervisor/vmm/state.h"
 #include "hypervisor/vmm/virtio_worker.h"
@@ -47,10 +48,16 @@ void virtio_enter(struct virtio_device *v)
 	pthread_mutex_lock(&v->lock);
 }
 
+/* A guest can break its device as often as it likes: the log hears of the first time. */
 void virtio_leave(struct virtio_device *v)
 {
+	bool tell = v->status & VIRTIO_STATUS_NEEDS_RESET && !v->told;
+
+	v->told |= tell;
 	pthread_mutex_unlock(&v->lock);
 	gate_leave(&v->vm->gate);
+	if (tell)
+		log_warning("event=device_needs_reset device=%s%u", v->name, v->base.instance);
 }
 
 bool virtio_ready(const struct virtio_device *v, unsigned int q)
@@ -462,11 +469,18 @@ static int add_to_bus(struct virtio_device *v, const struct virtio_identity *ide
 int virtio_add(struct virtio_device *v, struct vm *vm, const struct virtio_ops *ops,
 	       const struct virtio_identity *identity, struct reason *why)
 {
+	static const char *const names[] = {
+		[VIRTIO_ID_NET] = "net",
+		[VIRTIO_ID_BLK] = "blk",
+		[VIRTIO_ID_CONSOLE] = "console",
+		[VIRTIO_ID_RNG] = "rng",
+	};
 	int err;
 
 	assert(identity->nr_queues <= VIRTIO_MAX_QUEUES);
 	v->vm = vm;
 	v->ops = ops;
+	v->name = names[identity->id];
 	v->nr_queues = identity->nr_queues;
 	v->offered = identity->features | VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX |
 		     VIRTIO_F_INDIRECT_DESC;

@@ -121,6 +121,7 @@ struct virtio_device {
 	struct pci_device pci;
 	const struct virtio_ops *ops; /* fixed */
 	struct vm *vm;		      /* fixed */
+	const char *name;	      /* fixed: of its kind, for the log */
 	uint16_t nr_queues;	      /* fixed */
 	uint64_t offered;	      /* fixed */
 
@@ -132,6 +133,7 @@ struct virtio_device {
 	uint16_t config_vector;
 	uint16_t queue_select;
 	uint32_t resets; /* times the guest or a load reset the device */
+	bool told;	 /* the log knows that it needed a reset */
 	struct virtqueue queue[VIRTIO_MAX_QUEUES];
 
 	uint64_t notify_gpa; /* where ioeventfds are registered; vCPU threads and loading */
