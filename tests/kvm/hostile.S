@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A guest that does what no driver does: pseudo-random values, from the seed in the last
- * four bytes of the file, into all I/O ports, PCI configuration, memory behind BARs wherever it has moved
- * them, and rings in its own memory that devices then walk. It never stops by its own will.
- * The shape is that of tiny.S.
+ * four bytes of the file, into all I/O ports, PCI configuration, memory behind BARs wherever it
+ * has moved them, and rings in its own memory that devices then walk. It never stops by its own
+ * will. The shape is that of tiny.S.
  */
 	.code32
 	.text
@@ -60,6 +60,8 @@ ports:
 	andl $0xfff, %edx
 1:	cmpw $0x64, %dx
 	je again
+	cmpw $0x92, %dx
+	je again
 	cmpw $0xcf9, %dx
 	je again
 	movl %edx, %eax
@@ -92,13 +94,15 @@ ports:
 6:	inw %dx, %ax
 	jmp again
 
-/* A word of what devices may take for a ring. */
+/* Words of what devices may take for a ring: many, for all else takes an exit and is slow. */
 ring:
-	call random
-	andl $0xffffc, %eax
+	movl $256, %ecx
+1:	call random
+	andl $0xfffc, %eax
 	movl %eax, %edi
 	call value
 	movl %eax, 0x200000(%edi)
+	loop 1b
 	jmp again
 
 /* %edi: a random device of the first eight as an address for 0xcf8. */
@@ -169,7 +173,10 @@ enable:
 	outl %eax, %dx
 	jmp again
 
-/* A device as a driver would have it, but for the rings: those are wherever, and hold whatever. */
+/*
+ * A device as a driver would have it, with some of its features, but for the rings: those are
+ * wherever, and hold whatever.
+ */
 bring_up:
 	call pick
 	movl %edi, %eax
@@ -184,15 +191,20 @@ bring_up:
 	movl %eax, %edi
 	movb $0, 0x14(%edi)
 	movb $3, 0x14(%edi)
+	movl $0, (%edi)
+	movl $0, 8(%edi)
+	call random
+	andl 4(%edi), %eax
+	movl %eax, 12(%edi)
 	movl $1, 8(%edi)
 	movl $1, 12(%edi)
 	movb $11, 0x14(%edi)
 	call random
-	andw $3, %ax
+	andw $1, %ax
 	movw %ax, 0x16(%edi)
 	movl $0x20, %ecx
 1:	call random
-	andl $0xffff0, %eax
+	andl $0xfff0, %eax
 	orl $0x200000, %eax
 	movl %eax, (%edi,%ecx)
 	movl $0, 4(%edi,%ecx)
@@ -285,7 +297,7 @@ value:
 3:	andl $0xff, %eax
 	popl %ecx
 	ret
-4:	andl $0xfffff, %eax
+4:	andl $0xffff, %eax
 	orl $0x200000, %eax
 	popl %ecx
 	ret

@@ -1,32 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A guest that writes to its disks, in the shape of a bzImage, for machines whose /dev/kvm is
- * too slow for a kernel: the first two virtio disks, polled. It writes 4 KiB with its count into
- * one of eight regions of 64 KiB, and those wander over the disk as it counts; now and then it
- * flushes, discards and zeroes. With each 64th count it prints it on the first serial port, as
- * eight hexadecimal digits and a newline. A request that fails it prints as "!".
- *
- * Freestanding, 32 bits, no paging; memory from 2 MiB on is used as it is laid out below.
+ * A guest that writes to its disks: the first two virtio disks, polled. It writes 4 KiB with its
+ * count into one of eight regions of 64 KiB, and those wander over the disk as it counts; now and
+ * then it flushes, discards and zeroes. With each 64th count it prints it on the first serial port,
+ * as eight hexadecimal digits and a newline. A request that fails it prints as "!". Memory from
+ * 2 MiB on is used as it is laid out below.
  */
-#include <stdint.h>
-
-__asm__(".section .head, \"a\"\n"
-	"	.org 0x1f1\n	.byte 1\n" /* setup sectors, after the first */
-	"	.org 0x1fe\n	.word 0xaa55\n"
-	"	.byte 0xeb, 0x66\n"
-	"	.ascii \"HdrS\"\n"
-	"	.word 0x020f\n"
-	"	.org 0x211\n	.byte 1\n" /* loaded high */
-	"	.org 0x214\n	.long 0x100000\n"
-	"	.org 0x22c\n	.long 0x7fffffff\n"
-	"	.org 0x238\n	.long 255\n"
-	"	.org 0x258\n	.quad 0x100000\n	.long 65536\n"
-	"	.org 0x400\n"
-	".text\n"
-	".globl _start\n"
-	"_start:\n"
-	"	movl $0x1f0000, %esp\n"
-	"	call run\n");
+#include "tests/kvm/bare.h"
 
 #define DISKS_MAX  2
 #define MEMORY	   0x200000u /* 64 KiB for each disk */
@@ -37,10 +17,6 @@ __asm__(".section .head, \"a\"\n"
 
 enum { OUT = 1, FLUSH = 4, DISCARD = 11, ZEROES = 13 };
 
-struct desc {
-	uint32_t low, high, len;
-	uint16_t flags, next;
-};
 struct layout {
 	struct desc desc[16];
 	uint16_t avail_flags, avail_idx, avail[14];
@@ -59,21 +35,6 @@ struct disk {
 	uint32_t regions;
 };
 
-static inline void out32(uint16_t port, uint32_t v)
-{
-	__asm__ volatile("outl %0, %1" : : "a"(v), "d"(port));
-}
-static inline uint32_t in32(uint16_t port)
-{
-	uint32_t v;
-
-	__asm__ volatile("inl %1, %0" : "=a"(v) : "d"(port));
-	return v;
-}
-static void print_char(char c)
-{
-	__asm__ volatile("outb %0, %1" : : "a"(c), "d"((uint16_t)0x3f8));
-}
 static void print_number(uint32_t n)
 {
 	for (int i = 28; i >= 0; i -= 4) {
@@ -83,21 +44,6 @@ static void print_number(uint32_t n)
 	}
 	print_char('\n');
 }
-
-static void pci_write(uint32_t slot, uint32_t reg, uint32_t v)
-{
-	out32(0xcf8, 0x80000000u | slot << 11 | reg);
-	out32(0xcfc, v);
-}
-static uint32_t pci_read(uint32_t slot, uint32_t reg)
-{
-	out32(0xcf8, 0x80000000u | slot << 11 | reg);
-	return in32(0xcfc);
-}
-
-#define REG8(d, at)  (*(volatile uint8_t *)((d)->bar + (at)))
-#define REG16(d, at) (*(volatile uint16_t *)(volatile void *)((d)->bar + (at)))
-#define REG32(d, at) (*(volatile uint32_t *)(volatile void *)((d)->bar + (at)))
 
 /* virtio 1.2, 3.1 and 4.1.4.3; the queue's parts lie in one page each. */
 static void bring_up(struct disk *d, uint32_t slot, uint32_t index)
@@ -126,16 +72,6 @@ static void bring_up(struct disk *d, uint32_t slot, uint32_t index)
 	REG16(d, 0x1c) = 1;
 	REG8(d, 0x14) = 15;
 	d->regions = REG32(d, 0x2000) / (REGION / 512);
-}
-
-static void describe(volatile struct desc *d, volatile const void *at, uint32_t len, uint16_t flags,
-		     uint16_t next)
-{
-	d->low = (uint32_t)at;
-	d->high = 0;
-	d->len = len;
-	d->flags = flags;
-	d->next = next;
 }
 
 static void request(struct disk *d, uint32_t type, uint32_t sector)
