@@ -365,10 +365,10 @@ static bool take(struct virtio_blk *b)
 			return false;
 		}
 	} else {
-		while (!virtio_pop(&b->v, 0, &b->chain)) {
-			if (!virtio_arm(&b->v, 0))
-				return false;
-		}
+		/* Once: a guest that moves its index back and forth is not waited for. */
+		if (!virtio_pop(&b->v, 0, &b->chain) &&
+		    !(virtio_arm(&b->v, 0) && virtio_pop(&b->v, 0, &b->chain)))
+			return false;
 		b->in_flight[b->nr_in_flight++] = b->chain.head;
 	}
 	return parse(b);
