@@ -29,7 +29,9 @@ check-tsan: deps
 		SANITIZE='-fsanitize=thread' unit-tests sim-tests
 	@O=$(O)/tsan tests/run unit sim
 
-lint: lint-text lint-cppcheck lint-format
+lint:
+	@tools/install-deps lint
+	@$(MAKE) --no-print-directory lint-text lint-cppcheck lint-format
 
 # What style asks for and a tool can see: width, file length, licence, nothing left undone.
 lint-text:
@@ -38,12 +40,13 @@ lint-text:
 LINT_C := $(filter-out tools/dashboard/%,$(wildcard $(foreach d,$(DIRS) tests/lib tests/unit \
 	tests/sim tools/lab tests/lab tests/guest tests/kvm tests/fuzz disk-replica/nbd,$(d)/*.c $(d)/*.h)))
 
-# Tests bring stand-ins for functions of the product, so what it guesses across files is wrong.
+# Tests bring stand-ins for functions of the product, so what it guesses across files is wrong; what
+# cleanup_free frees it takes for a leak, which check-asan looks for.
 lint-cppcheck:
 	@echo '  LINT    cppcheck'
 	@cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr -I. \
 		--suppress=missingIncludeSystem --suppress=unknownMacro \
-		--suppress=ctunullpointer --error-exitcode=1 \
+		--suppress=ctunullpointer --suppress=memleak --error-exitcode=1 \
 		$(filter %.c,$(LINT_C))
 
 # FORMAT=strict makes a difference an error; otherwise the files are named.

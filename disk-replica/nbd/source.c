@@ -299,8 +299,8 @@ int source_write(struct source *s, uint64_t offset, const void *data, uint64_t l
 	if (err)
 		return err;
 	for (uint64_t at = 0; at < len && !err; at += CONTROL_DISK_DATA_MAX) {
-		struct range piece = { .offset = offset + at,
-				       .length = MIN(len - at, CONTROL_DISK_DATA_MAX) };
+		uint64_t n = MIN(len - at, CONTROL_DISK_DATA_MAX);
+		struct range piece = { .offset = offset + at, .length = n };
 
 		err = write_piece(s, &piece, (const uint8_t *)data + at);
 	}

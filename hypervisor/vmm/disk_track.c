@@ -354,8 +354,9 @@ static int take_file(struct disk_track *t, int fd, struct reason *why)
 	if (!err)
 		err = check_header(t, &header, why);
 	if (!err && t->lost)
-		err = reason_set(why, EIO, "a sync of a disk has failed: what it holds is not "
-					   "known until the VM is started anew");
+		err = reason_set(why, EIO,
+				 "a sync of a disk has failed: what it holds is not "
+				 "known until the VM is started anew");
 	if (err)
 		return err;
 	/* Into `next`: until all of it is read nothing has changed. */

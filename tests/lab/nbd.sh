@@ -8,6 +8,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export LAB_NAME=${LAB_NAME:-pollux-nbd}
+# Here each packet that the guest sends ends an epoch.
+export LAB_PROTECTION="mode = kemari"
 . tests/lab/common.sh nbd
 . tools/lab/counters.sh
 . tests/lab/served.sh
@@ -70,6 +72,7 @@ vm_file a
 vm_file b
 counters_start a
 vm_protect a b
+[ "$(vm_get a .mode)" = kemari ] || fail "the mode is $(vm_get a .mode)"
 counters_ask
 say "its host loses its power"
 power_cut a
