@@ -101,7 +101,13 @@ for ((i = 1; i <= INTERRUPTIONS; i++)); do
 	[ $((total - left)) -le $(((SECONDS - began + 1) * 8 << 20)) ] || fail "$what: beyond the cap"
 done
 [ "$INTERRUPTIONS" = 0 ] || [ "$(bytes a)" -lt "$total" ] || fail "it began anew: $(shown a)"
+# The rest takes several timeouts; heartbeats do not wait for it.
+until_true 30 copying || fail "$what: $(status a .word)"
+generation=$(engine_status a .generation) began=$SECONDS
 await_protected a
+[ "$(engine_status a .generation)" = "$generation" ] ||
+	fail "the connection was lost during the copy: generation $generation, now $(engine_status a .generation)"
+echo "the rest: one connection, $((SECONDS - began)) s"
 
 what="protection anew, without a cap"
 on a unprotect tiny >/dev/null || fail "$what: unprotect"
