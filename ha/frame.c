@@ -183,6 +183,9 @@ static uint64_t checksum(uint64_t seed, const uint8_t *header, const struct fram
 	static const uint8_t zero[PROTO_HEADER_BYTES - PROTO_CHECKSUM_AT];
 	XXH3_state_t state;
 
+	/* The reset takes a secret that seems to be of this seed for one that is there: what the
+	 * stack held before must not look like it. */
+	XXH3_INITSTATE(&state);
 	XXH3_64bits_reset_withSeed(&state, seed);
 	XXH3_64bits_update(&state, header, PROTO_CHECKSUM_AT);
 	XXH3_64bits_update(&state, zero, sizeof(zero));
