@@ -4,6 +4,8 @@
  * replayed, reordered, left out or flipped in a bit: the link ends with the reason's name, and
  * memory, disks and state stay those of the last committed epoch, byte for byte, whether a
  * takeover follows or a power cut. SEED=number repeats a run.
+ *
+ * timeout: 900
  */
 #include "tests/unit/assemble_expect.h"
 
