@@ -1,31 +1,41 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Xen 4.17, by its own libraries. The stop is the guest's own suspend (suspend.h). Its memory
+ * Xen 4.17, by its own libraries. The stop is the guest's own suspend (suspend.h), and then its
+ * device model's, if it is an HVM guest (emulator.h). Its memory
  * has holes, and pages that are Xen's: a page counts that Xen calls the domain's. The standby
  * is a domain that libxl restores, in the middle of its stream (pollux-xen, control.h): its
  * memory is there and is written by foreign mapping; the state makes it whole.
  */
+#include <net/if.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <time.h>
+#include <xenstore.h>
 
 #include "base/bitmap.h"
+#include "base/clock.h"
 #include "ha/mapping.h"
 #include "ha/platform.h"
+#include "ha/xen/emulator.h"
 #include "ha/xen/suspend.h"
 #include "hypervisor/control/control.h"
 #include "hypervisor/xen/state.h"
 
 #define JUDGE_MAX	1024u /* pages a call, Xen's limit */
-#define LEFT_PAUSES_MAX 3u    /* the throttle's, the backpressure's */
+#define LEFT_PAUSES_MAX 4u    /* the throttle's, the backpressure's, open_emulator()'s */
+#define DESTROYED_NS	(500 * NS_PER_MS)
 
 /* Exported by libxenctrl, which has no prototype of it: gfns in, XEN_DOMCTL_PFINFO out. */
 int xc_get_pfn_type_batch(xc_interface *xch, uint32_t dom, unsigned int num, xen_pfn_t *pfns);
 
 struct xen_domain {
-	struct control *control; /* pollux-xen's */
-	struct suspend *suspend; /* NULL: not a primary's */
+	struct control *control;   /* pollux-xen's */
+	struct suspend *suspend;   /* NULL: not a primary's */
+	struct emulator *emulator; /* NULL: likewise, or a PVH guest's */
 	uint32_t context_max;
 	unsigned long nr_pages; /* by Xen's count, when it was mapped */
+	int new_memory;		/* since then, at new_gfn, or why that is not known */
+	uint64_t new_gfn;
 };
 
 /* --- memory ------------------------------------------------------------------------- */
@@ -83,10 +93,56 @@ static void xen_close(struct platform *p)
 {
 	struct xen_domain *d = p->priv;
 
+	emulator_close(d->emulator);
 	suspend_close(d->suspend);
 	control_close(d->control);
 	free(d);
 	p->priv = NULL;
+}
+
+/* Who made the domain says so; Xen knows no difference. */
+static int is_hvm(struct platform *p, bool *ret, struct reason *why)
+{
+	struct xs_handle *xs = xs_open(0);
+	unsigned int len;
+	char path[48], *type;
+	bool known;
+
+	if (!xs)
+		return errno ? -errno : -EIO;
+	snprintf(path, sizeof(path), "/libxl/%u/type", p->domid);
+	type = xs_read(xs, XBT_NULL, path, &len);
+	*ret = type && !strcmp(type, "hvm");
+	known = *ret || (type && !strcmp(type, "pvh"));
+	free(type);
+	xs_close(xs);
+	return known ? 0
+		     : reason_set(why, EINVAL,
+				  "xenstore does not say at %s whether domain %u is "
+				  "PVH or HVM",
+				  path, p->domid);
+}
+
+static int open_emulator(struct platform *p, const struct platform_config *c, struct reason *why)
+{
+	struct xen_domain *d = p->priv;
+	char socket[64], state[128];
+	struct emulator_config config = {
+		.socket = socket, .state = state, .idle = c->idle, .opaque = c->opaque
+	};
+	bool hvm;
+	int r = is_hvm(p, &hvm, why);
+
+	if (r || !hvm)
+		return r;
+	snprintf(socket, sizeof(socket), "/var/run/xen/qmp-libxenstat-%u", p->domid);
+	if (snprintf(state, sizeof(state), "%s/emulator", c->run_dir) >= (int)sizeof(state))
+		return -ENAMETOOLONG;
+	if (xc_domain_pause(p->xch, p->domid))
+		return -errno;
+	r = emulator_open(&config, &d->emulator, why);
+	xc_domain_unpause(p->xch, p->domid);
+	return r;
 }
 
 static int open_domain(struct platform *p, const struct platform_config *c, struct reason *why)
@@ -110,7 +166,7 @@ static int open_domain(struct platform *p, const struct platform_config *c, stru
 	r = suspend_open(p->xch, p->domid, &d->suspend, why);
 	if (!r)
 		p->stop_fd = suspend_fd(d->suspend);
-	return r;
+	return r ? r : open_emulator(p, c, why);
 }
 
 static int xen_open(struct platform *p, const struct platform_config *c, struct reason *why)
@@ -128,8 +184,7 @@ static int xen_open(struct platform *p, const struct platform_config *c, struct 
 	return r;
 }
 
-/* A domain does not end by itself: who has it no more has ended it. */
-static enum platform_life xen_look(struct platform *p)
+static enum platform_life look_once(struct platform *p)
 {
 	xc_dominfo_t info;
 
@@ -139,9 +194,33 @@ static enum platform_life xen_look(struct platform *p)
 									 : PLATFORM_RUNS;
 }
 
+/* A domain does not end by itself: who has it no more has ended it. An HVM guest without its device
+ * model is lost; but xl, when it destroys a domain, ends that first. */
+static enum platform_life xen_look(struct platform *p)
+{
+	struct xen_domain *d = p->priv;
+	uint64_t deadline = clock_now_ns() + DESTROYED_NS;
+	enum platform_life life;
+
+	if (!d->emulator || !emulator_is_lost(d->emulator))
+		return look_once(p);
+	while ((life = look_once(p)) == PLATFORM_RUNS && clock_now_ns() < deadline)
+		nanosleep(&(struct timespec){ .tv_nsec = 10 * NS_PER_MS }, NULL);
+	return life == PLATFORM_RUNS ? PLATFORM_LOST : life;
+}
+
 static void xen_nic_name(const struct platform *p, unsigned int nic, char *ret, size_t room)
 {
 	snprintf(ret, room, CONTROL_VIF_FORMAT, p->domid, nic);
+}
+
+/* QEMU's tap: an HVM guest's NIC is there twice, until PV drivers unplug the emulated one. */
+static bool xen_nic_twin(const struct platform *p, unsigned int nic, char *ret, size_t room)
+{
+	const struct xen_domain *d = p->priv;
+	int n = snprintf(ret, room, CONTROL_VIF_FORMAT "-emu", p->domid, nic);
+
+	return d->emulator && n < (int)room && if_nametoindex(ret);
 }
 
 /* libxl takes its devices away, too; without its companion at least the domain is gone. */
@@ -167,12 +246,22 @@ static int xen_ask_stop(struct platform *p)
 
 static int xen_stop(struct platform *p)
 {
-	return suspend_look(((struct xen_domain *)p->priv)->suspend);
+	struct xen_domain *d = p->priv;
+	int r = suspend_look(d->suspend);
+
+	return r || !d->emulator ? r : emulator_stop(d->emulator, &p->trouble);
 }
 
 static int xen_resume(struct platform *p)
 {
-	return suspend_resume(((struct xen_domain *)p->priv)->suspend);
+	struct xen_domain *d = p->priv;
+	int r = d->emulator ? emulator_run(d->emulator, &p->trouble) : 0;
+	int err;
+
+	if (r && emulator_is_lost(d->emulator))
+		return r; /* a guest without devices: see xen_look() */
+	err = suspend_resume(d->suspend);
+	return r ? r : err;
 }
 
 static void xen_resumed(struct platform *p)
@@ -204,6 +293,8 @@ static int xen_state_room(struct platform *p, uint32_t *ret)
 		return -E2BIG;
 	d->context_max = (uint32_t)len;
 	*ret = XEN_STATE_REST_MAX + d->context_max;
+	if (d->emulator)
+		*ret += emulator_room(d->emulator);
 	return 0;
 }
 
@@ -220,9 +311,18 @@ static int get_params(struct platform *p, struct xen_state *s)
 	return 0;
 }
 
+static void xen_note_dirty(struct platform *p, const uint64_t *dirty)
+{
+	struct xen_domain *d = p->priv;
+
+	if (!d->new_memory)
+		d->new_memory = mapping_find_new(p->memory, dirty, &d->new_gfn);
+}
+
 /*
  * A page that the guest gave away and took again is another one, and our mapping, like the
- * standby's memory, is that of before. Xen's count is what there is to see of it.
+ * standby's memory, is that of before. What there is to see of it is Xen's count, and a page that
+ * is written where there was none.
  */
 static int check_shape(struct platform *p)
 {
@@ -230,8 +330,15 @@ static int check_shape(struct platform *p)
 	xc_dominfo_t info;
 	int r = get_info(p, &info);
 
-	if (r || info.nr_pages == d->nr_pages)
-		return r;
+	if (r || d->new_memory < 0)
+		return r ? r : d->new_memory;
+	if (d->new_memory)
+		return reason_set(&p->trouble, EREMCHG,
+				  "the guest has memory at page %llu, where it had none: "
+				  "protect it anew",
+				  (unsigned long long)d->new_gfn);
+	if (info.nr_pages == d->nr_pages)
+		return 0;
 	return reason_set(&p->trouble, EREMCHG,
 			  "the guest's memory has changed from %lu pages to %lu (ballooning): "
 			  "protect it anew",
@@ -259,6 +366,14 @@ static int xen_state(struct platform *p, void *ret, uint32_t room)
 		return r ? -errno : -EIO;
 	s.context = context;
 	s.context_len = (uint32_t)r;
+	s.emulator = context + s.context_len + sizeof(uint32_t);
+	if (d->emulator) {
+		r = emulator_state(d->emulator, context + s.context_len + sizeof(uint32_t),
+				   emulator_room(d->emulator), &p->trouble);
+		if (r < 0)
+			return r;
+		s.emulator_len = (uint32_t)r;
+	}
 	xen_state_put(&out, &s);
 	return cursor_ok(&out) ? (int)(out.pos - (uint8_t *)ret) : -E2BIG;
 }
@@ -346,6 +461,8 @@ const struct platform_ops platform_ops = {
 	.close = xen_close,
 	.look = xen_look,
 	.nic_name = xen_nic_name,
+	.nic_twin = xen_nic_twin,
+	.note_dirty = xen_note_dirty,
 	.destroy = xen_destroy,
 	.ask_stop = xen_ask_stop,
 	.stop = xen_stop,

@@ -11,6 +11,8 @@
 #include "hypervisor/xen/features.h"
 #include "hypervisor/xen/journal.h"
 
+#define XEN_EMULATOR "/usr/libexec/xen-qemu-system-i386" /* libxl's, as Debian builds it */
+
 /* Xen restores what an older Xen saved, but not the other way round, and the way back is to
  * be open. */
 static int check_version(struct xen_domain *d, struct reason *why)
@@ -100,6 +102,27 @@ static int check_nics(const libxl_domain_config *config, struct reason *why)
 	return 0;
 }
 
+/* What an HVM guest's device model is started with, at a takeover. */
+static int check_emulator(const libxl_domain_config *config, struct reason *why)
+{
+	const struct {
+		const char *path, *what;
+		int mode;
+	} files[] = {
+		{ XEN_EMULATOR, "device model, of Debian's qemu-system-xen", X_OK },
+		{ config->b_info.kernel, "kernel", R_OK },
+		{ config->b_info.ramdisk, "ramdisk", R_OK },
+	};
+
+	if (config->c_info.type != LIBXL_DOMAIN_TYPE_HVM)
+		return 0;
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++)
+		if (files[i].path && access(files[i].path, files[i].mode))
+			return reason_set(why, ENOENT, "its %s: %.100s: %s", files[i].what,
+					  files[i].path, strerror(errno));
+	return 0;
+}
+
 int xen_host_check(struct xen_domain *d, libxl_domain_config *config, struct reason *why)
 {
 	int err = check_version(d, why);
@@ -110,6 +133,8 @@ int xen_host_check(struct xen_domain *d, libxl_domain_config *config, struct rea
 		err = check_memory(d, config, why);
 	if (!err)
 		err = check_nics(config, why);
+	if (!err)
+		err = check_emulator(config, why);
 	if (!err && config->num_disks)
 		err = xen_disk_check_host(why);
 	if (err && !why->text[0])

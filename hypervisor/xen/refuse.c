@@ -12,6 +12,11 @@ static bool set(libxl_defbool b)
 	return !libxl_defbool_is_default(b) && libxl_defbool_val(b);
 }
 
+static bool unset(libxl_defbool b)
+{
+	return !libxl_defbool_is_default(b) && !libxl_defbool_val(b);
+}
+
 static int kind(const libxl_domain_config *c, struct reason *why)
 {
 	const libxl_domain_build_info *b = &c->b_info;
@@ -25,16 +30,99 @@ static int kind(const libxl_domain_config *c, struct reason *why)
 		return reason_set(why, EPERM,
 				  "it is a PV guest in a pvshim, which is not supported; make it "
 				  "PVH without pvshim");
-	if (c->c_info.type == LIBXL_DOMAIN_TYPE_HVM)
-		return reason_set(why, EPERM,
-				  "it is an HVM guest, whose device model is not part of a "
-				  "checkpoint; make it PVH: type=\"pvh\"");
-	if (c->c_info.type != LIBXL_DOMAIN_TYPE_PVH)
+	if (c->c_info.type != LIBXL_DOMAIN_TYPE_PVH && c->c_info.type != LIBXL_DOMAIN_TYPE_HVM)
 		return reason_set(why, EPERM, "its type %d is not known", c->c_info.type);
 	if (!libxl_defbool_is_default(c->c_info.hap) && !libxl_defbool_val(c->c_info.hap))
 		return reason_set(why, EPERM,
 				  "it is without hardware-assisted paging, so its writes cannot be "
 				  "followed; remove hap=0");
+	return 0;
+}
+
+static bool named(const char *word)
+{
+	return word && word[0];
+}
+
+static bool listed(const libxl_string_list list)
+{
+	return list && list[0];
+}
+
+/* "tablet" and the like are emulated. */
+static bool has_host_usb(const libxl_domain_build_info *b)
+{
+	bool has = named(b->u.hvm.usbdevice) && !strncmp(b->u.hvm.usbdevice, "host", 4);
+
+	for (char **device = b->u.hvm.usbdevice_list; device && *device && !has; device++)
+		has = !strncmp(*device, "host", 4);
+	return has;
+}
+
+/* What goes nowhere else than to this host: not by the network, nor to its files. */
+static bool is_local_serial(const char *where)
+{
+	return !strcmp(where, "pty") || !strcmp(where, "null") || !strcmp(where, "none");
+}
+
+static bool has_far_serial(const libxl_domain_build_info *b)
+{
+	bool has = named(b->u.hvm.serial) && !is_local_serial(b->u.hvm.serial);
+
+	for (char **where = b->u.hvm.serial_list; where && *where && !has; where++)
+		has = !is_local_serial(*where);
+	return has;
+}
+
+/* An address that each host has, and a port that is free there. */
+static bool has_bound_vnc(const libxl_vnc_info *vnc)
+{
+	static const char *const everywhere[] = { "127.0.0.1", "localhost", "::1", "0.0.0.0",
+						  "::" };
+	bool has = named(vnc->listen);
+
+	for (size_t i = 0; i < ARRAY_SIZE(everywhere) && has; i++)
+		has = strcmp(vnc->listen, everywhere[i]) != 0;
+	return has || unset(vnc->findunused);
+}
+
+/* An HVM guest's is started anew on the other host, from the same configuration. */
+static int device_model(const libxl_domain_config *c, struct reason *why)
+{
+	const libxl_domain_build_info *b = &c->b_info;
+	const struct {
+		bool has;
+		const char *what;
+	} kinds[] = {
+		{ b->device_model_version != LIBXL_DEVICE_MODEL_VERSION_UNKNOWN && /* not said */
+			  b->device_model_version != LIBXL_DEVICE_MODEL_VERSION_QEMU_XEN,
+		  "another device model than qemu-xen; remove device_model_version" },
+		{ set(b->device_model_stubdomain),
+		  "its device model in a domain of its own; remove "
+		  "device_model_stubdomain_override" },
+		{ set(b->dm_restrict),
+		  "a device model that may not write its state; remove dm_restrict" },
+		{ named(b->device_model),
+		  "a device model of its own; remove device_model_override" },
+		{ listed(b->extra) || listed(b->extra_hvm),
+		  "a device model with arguments of its own; remove device_model_args" },
+		{ named(b->u.hvm.system_firmware),
+		  "firmware of its own; remove bios_path_override" },
+		{ has_host_usb(b), "a USB device of the host; remove usbdevice=host" },
+		{ set(b->u.hvm.gfx_passthru), "the host's graphics; remove gfx_passthru" },
+		{ set(b->u.hvm.spice.enable), "a display by SPICE; remove spice" },
+		{ set(b->u.hvm.sdl.enable), "a window on this host; remove sdl" },
+		{ !unset(b->u.hvm.vnc.enable) && has_bound_vnc(&b->u.hvm.vnc),
+		  "a VNC display at an address or port that the other host may not have; remove "
+		  "vnclisten, vncdisplay and vncunused" },
+		{ has_far_serial(b), "a serial port elsewhere than at pty or null; remove serial" },
+	};
+
+	if (c->c_info.type != LIBXL_DOMAIN_TYPE_HVM)
+		return 0;
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+		if (kinds[i].has)
+			return reason_set(why, EPERM, "it has %s", kinds[i].what);
 	return 0;
 }
 
@@ -184,6 +272,8 @@ int xen_refuse(const libxl_domain_config *config, struct reason *why)
 {
 	int err = kind(config, why);
 
+	if (!err)
+		err = device_model(config, why);
 	if (!err)
 		err = memory(config, why);
 	if (!err)

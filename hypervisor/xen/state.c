@@ -26,10 +26,18 @@ const uint32_t xen_state_params[] = {
 const unsigned int xen_state_nr_params = ARRAY_SIZE(xen_state_params);
 static_assert(ARRAY_SIZE(xen_state_params) <= XEN_STATE_PARAMS_MAX, "a state has room for all");
 
-void xen_state_put(struct cursor *out, const struct xen_state *state)
+static void put_counted(struct cursor *out, const void *bytes, uint32_t len)
 {
 	void *room;
 
+	cursor_put_u32(out, len);
+	room = cursor_put_room(out, len);
+	if (len && room && room != bytes)
+		memcpy(room, bytes, len);
+}
+
+void xen_state_put(struct cursor *out, const struct xen_state *state)
+{
 	assert(state->nr_params <= XEN_STATE_PARAMS_MAX);
 	cursor_put_u32(out, XEN_STATE_MAGIC);
 	cursor_put_u32(out, state->tsc_mode);
@@ -41,10 +49,8 @@ void xen_state_put(struct cursor *out, const struct xen_state *state)
 		cursor_put_u64(out, state->param[i].index);
 		cursor_put_u64(out, state->param[i].value);
 	}
-	cursor_put_u32(out, state->context_len);
-	room = cursor_put_room(out, state->context_len);
-	if (room && room != state->context)
-		memcpy(room, state->context, state->context_len);
+	put_counted(out, state->context, state->context_len);
+	put_counted(out, state->emulator, state->emulator_len);
 }
 
 static bool is_param(uint64_t index)
@@ -97,12 +103,17 @@ int xen_state_get(const void *bytes, size_t len, struct xen_state *ret, struct r
 		return err;
 	s.context_len = cursor_get_u32(&in);
 	s.context = cursor_get_view(&in, s.context_len);
+	s.emulator_len = cursor_get_u32(&in);
+	s.emulator = cursor_get_view(&in, s.emulator_len);
 	if (!cursor_done(&in))
 		return reason_set(why, EINVAL, "state: its %zu bytes are too %s", len,
 				  cursor_ok(&in) ? "many" : "few");
 	if (s.context_len == 0 || s.context_len > XEN_STATE_CONTEXT_MAX)
 		return reason_set(why, EINVAL, "state: a context of %u bytes, between 1 and %u",
 				  s.context_len, XEN_STATE_CONTEXT_MAX);
+	if (s.emulator_len > XEN_STATE_EMULATOR_MAX)
+		return reason_set(why, EINVAL, "state: the device model's has %u bytes, at most %u",
+				  s.emulator_len, XEN_STATE_EMULATOR_MAX);
 	*ret = s;
 	return 0;
 }

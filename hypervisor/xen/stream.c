@@ -8,6 +8,8 @@
 #define LIBXL_VERSION_2 2u
 #define LIBXL_END	0u
 #define LIBXL_LIBXC	1u
+#define LIBXL_EMULATOR	3u
+#define LIBXL_QEMU	2u /* of this emulator, upstream's, which is number 0 */
 /* The inner one; its header is big-endian too. */
 #define LIBXC_MARKER	   UINT64_MAX
 #define LIBXC_ID	   0x58454e46u /* "XENF" */
@@ -203,6 +205,25 @@ static int write_params(int fd, const struct xen_state *s)
 	return write_record(fd, LIBXC_HVM_PARAMS, bytes, (uint32_t)(out.pos - bytes));
 }
 
+static int write_emulator(int fd, const struct xen_state *s)
+{
+	uint32_t len = 8 + s->emulator_len;
+	cleanup_free uint8_t *bytes = NULL;
+	struct cursor out;
+
+	if (!s->emulator_len)
+		return 0;
+	bytes = malloc(len);
+	if (!bytes)
+		return -ENOMEM;
+	out = cursor_over(bytes, len);
+	cursor_put_u32(&out, LIBXL_QEMU);
+	cursor_put_u32(&out, 0);
+	cursor_put_bytes(&out, s->emulator, s->emulator_len);
+	assert(cursor_ok(&out));
+	return write_record(fd, LIBXL_EMULATOR, bytes, len);
+}
+
 int xen_stream_end(int fd, const struct xen_state *state)
 {
 	int err = write_tsc(fd, state);
@@ -213,6 +234,8 @@ int xen_stream_end(int fd, const struct xen_state *state)
 		err = write_params(fd, state);
 	if (!err)
 		err = write_record(fd, LIBXC_END, NULL, 0);
+	if (!err)
+		err = write_emulator(fd, state);
 	if (!err)
 		err = write_record(fd, LIBXL_END, NULL, 0);
 	return err;

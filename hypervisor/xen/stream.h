@@ -7,7 +7,7 @@
  *	open		both headers, the processors' policy, the end of the static data
  *	allocate	memory at these gfns, without content
  *	settle		returns when the reader has taken in all that was written before
- *	end		TSC, context, parameters, the ends
+ *	end		TSC, context, parameters, the end; the device model's state, the end
  *
  * The parameters clear the pages of store and console, so they come after all content.
  * Each writes to a pipe and blocks as that does: 0 or -errno, -EPIPE when the reader has

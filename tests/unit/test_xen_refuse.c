@@ -64,14 +64,82 @@ static void test_kinds(void **state)
 	good();
 	config.c_info.type = LIBXL_DOMAIN_TYPE_PV;
 	refused("no shadow paging");
-	config.c_info.type = LIBXL_DOMAIN_TYPE_HVM;
-	refused("HVM");
 	libxl_defbool_set(&config.b_info.u.pvh.pvshim, true);
 	refused("pvshim");
 	libxl_defbool_set(&config.c_info.hap, false);
 	refused("hardware-assisted paging");
 	config.c_info.type = LIBXL_DOMAIN_TYPE_INVALID;
 	refused("not known");
+}
+
+static void good_hvm(void)
+{
+	good();
+	config.c_info.type = LIBXL_DOMAIN_TYPE_HVM;
+	config.b_info.type = LIBXL_DOMAIN_TYPE_HVM;
+	config.b_info.device_model_version = LIBXL_DEVICE_MODEL_VERSION_QEMU_XEN;
+}
+
+static void refused_hvm(const char *words)
+{
+	refused(words);
+	good_hvm();
+}
+
+static void test_device_models(void **state)
+{
+	struct reason why = { "" };
+	char *argument[] = { text("-trace"), NULL };
+	char *usb[] = { text("tablet"), NULL, NULL };
+	char *serial[] = { NULL, NULL, NULL };
+
+	(void)state;
+	good_hvm();
+	config.b_info.u.hvm.usbdevice_list = usb;
+	assert_int_equal(xen_refuse(&config, &why), 0);
+	config.b_info.device_model_version = LIBXL_DEVICE_MODEL_VERSION_UNKNOWN;
+	assert_int_equal(xen_refuse(&config, &why), 0);
+	config.b_info.device_model_version = LIBXL_DEVICE_MODEL_VERSION_QEMU_XEN_TRADITIONAL;
+	refused_hvm("another device model than qemu-xen");
+	libxl_defbool_set(&config.b_info.device_model_stubdomain, true);
+	refused_hvm("in a domain of its own");
+	libxl_defbool_set(&config.b_info.dm_restrict, true);
+	refused_hvm("dm_restrict");
+	config.b_info.device_model = text("/opt/qemu");
+	refused_hvm("device_model_override");
+	config.b_info.extra_hvm = argument;
+	refused_hvm("device_model_args");
+	config.b_info.u.hvm.system_firmware = text("/opt/bios");
+	refused_hvm("bios_path_override");
+	usb[1] = text("host:1.2");
+	config.b_info.u.hvm.usbdevice_list = usb;
+	refused_hvm("usbdevice=host");
+	libxl_defbool_set(&config.b_info.u.hvm.gfx_passthru, true);
+	refused_hvm("gfx_passthru");
+	libxl_defbool_set(&config.b_info.u.hvm.spice.enable, true);
+	refused_hvm("SPICE");
+	libxl_defbool_set(&config.b_info.u.hvm.sdl.enable, true);
+	refused_hvm("remove sdl");
+	config.b_info.u.hvm.vnc.listen = text("127.0.0.1");
+	libxl_defbool_set(&config.b_info.u.hvm.vnc.findunused, true);
+	assert_int_equal(xen_refuse(&config, &why), 0);
+	libxl_defbool_set(&config.b_info.u.hvm.vnc.findunused, false);
+	refused_hvm("vncunused");
+	config.b_info.u.hvm.vnc.listen = text("192.0.2.1");
+	refused_hvm("vnclisten");
+	config.b_info.u.hvm.vnc.listen = text("127.0.0.1:1");
+	libxl_defbool_set(&config.b_info.u.hvm.vnc.enable, false);
+	assert_int_equal(xen_refuse(&config, &why), 0);
+	good_hvm();
+	serial[0] = text("pty");
+	config.b_info.u.hvm.serial_list = serial;
+	assert_int_equal(xen_refuse(&config, &why), 0);
+	serial[1] = text("file:/etc/passwd");
+	refused_hvm("serial port");
+	config.b_info.u.hvm.serial = text("tcp:192.0.2.1:99");
+	refused_hvm("serial port");
+	disks[1].is_cdrom = 1;
+	refused_hvm("can be taken out");
 }
 
 static void test_memory_and_processors(void **state)
@@ -194,9 +262,13 @@ static void test_features(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_good),	cmocka_unit_test(test_kinds),
-		cmocka_unit_test(test_devices), cmocka_unit_test(test_memory_and_processors),
-		cmocka_unit_test(test_disks),	cmocka_unit_test(test_features),
+		cmocka_unit_test(test_good),
+		cmocka_unit_test(test_kinds),
+		cmocka_unit_test(test_device_models),
+		cmocka_unit_test(test_devices),
+		cmocka_unit_test(test_memory_and_processors),
+		cmocka_unit_test(test_disks),
+		cmocka_unit_test(test_features),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,6 +14,8 @@ static struct xen_state sample(const void *context, uint32_t len)
 		.nr_params = 2,
 		.context = context,
 		.context_len = len,
+		.emulator = "model",
+		.emulator_len = 5,
 	};
 
 	s.param[0] = (struct xen_state_param){ xen_state_params[0], 0xfeffc };
@@ -38,7 +40,7 @@ static void test_round_trip(void **state)
 	struct reason why;
 
 	(void)state;
-	assert_int_equal(len, xen_state_context_offset(2) + 7);
+	assert_int_equal(len, xen_state_context_offset(2) + 7 + 4 + 5);
 	assert_int_equal(xen_state_get(bytes, len, &out, &why), 0);
 	assert_int_equal(out.tsc_mode, 1);
 	assert_int_equal(out.tsc_khz, 2400000);
@@ -49,6 +51,22 @@ static void test_round_trip(void **state)
 	assert_int_equal(out.param[1].value, 0xfeffd);
 	assert_int_equal(out.context_len, 7);
 	assert_memory_equal(out.context, "context", 7);
+	assert_int_equal(out.emulator_len, 5);
+	assert_memory_equal(out.emulator, "model", 5);
+}
+
+/* A PVH guest's. */
+static void test_no_emulator(void **state)
+{
+	uint8_t bytes[256];
+	struct xen_state in = sample("context", 7), out;
+	struct reason why;
+
+	(void)state;
+	in.emulator = NULL;
+	in.emulator_len = 0;
+	assert_int_equal(xen_state_get(bytes, put(bytes, sizeof(bytes), &in), &out, &why), 0);
+	assert_int_equal(out.emulator_len, 0);
 }
 
 /* The pause has no room for a copy: the context is written where it belongs. */
@@ -60,8 +78,10 @@ static void test_context_in_place(void **state)
 
 	(void)state;
 	memcpy(bytes + xen_state_context_offset(2), "context", 7);
+	in.emulator = memcpy(bytes + xen_state_context_offset(2) + 7 + 4, "model", 5);
 	assert_int_equal(xen_state_get(bytes, put(bytes, sizeof(bytes), &in), &out, &why), 0);
 	assert_memory_equal(out.context, "context", 7);
+	assert_memory_equal(out.emulator, "model", 5);
 }
 
 static void test_no_room(void **state)
@@ -126,7 +146,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_context_in_place),
 		cmocka_unit_test(test_no_room),	   cmocka_unit_test(test_bad_frames),
-		cmocka_unit_test(test_bad_values),
+		cmocka_unit_test(test_bad_values), cmocka_unit_test(test_no_emulator),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -35,6 +35,8 @@ static int setup(void **state)
 		.nr_params = 1,
 		.context = "twelve bytes",
 		.context_len = 12,
+		.emulator = "qemu's own",
+		.emulator_len = 10,
 	};
 	end_state.param[0] = (struct xen_state_param){ xen_state_params[0], 0xfeffc };
 	return xen_description_parse(xen_sample_text(&xen_sample), &about, &why);
@@ -148,6 +150,10 @@ static void test_whole(void **state)
 	assert_int_equal(cursor_get_u64(&body), xen_state_params[0]);
 	assert_int_equal(cursor_get_u64(&body), 0xfeffc);
 	record(&in, 0); /* of libxc */
+	body = record(&in, 3);
+	assert_int_equal(cursor_get_u32(&body), 2);
+	assert_int_equal(cursor_get_u32(&body), 0);
+	assert_memory_equal(cursor_get_view(&body, 10), "qemu's own", 10);
 	record(&in, 0); /* of libxl */
 	assert_true(cursor_done(&in));
 }

@@ -16,7 +16,8 @@ LAB_XEN_PROGRAMS ?= $(O)/bin/pollux-xen $(O)/bin/pollux-ha-xen
 lab: $(O)/lab/node.cpio $(O)/lab/programs.cpio $(O)/lab/guest.img $(O)/lab/agent \
 	$(O)/bin/lab-client
 
-lab-xen: lab $(O)/lab/xen/version $(O)/lab/vmlinux $(O)/lab/node-xen.cpio $(O)/lab/programs-xen.cpio
+lab-xen: lab $(O)/lab/xen/version $(O)/lab/vmlinux $(O)/lab/node-xen.cpio $(O)/lab/programs-xen.cpio \
+	$(O)/lab/hvm.cpio
 
 $(O)/lab/kernel/version: tools/lab/kernel-unpack tools/lab/package.sh
 	@echo '  LAB     kernel'
@@ -55,6 +56,10 @@ $(O)/lab/node-xen.cpio: tools/lab/node-image tools/lab/node-init tools/lab/root.
 		$(O)/lab/agent $(O)/lab/kernel/version $(O)/lab/xen/version
 	@echo '  LAB     node with Xen'
 	@tools/lab/node-image xen $(O)/lab/kernel $(O)/lab/agent $@ $(O)/lab/xen
+
+$(O)/lab/hvm.cpio: tools/lab/node-image tools/lab/root.sh $(O)/lab/xen/version
+	@echo '  LAB     device model for HVM guests'
+	@tools/lab/node-image hvm $@ $(O)/lab/xen
 
 $(O)/lab/programs-xen.cpio: tools/lab/node-image $(LAB_XEN_PROGRAMS)
 	@echo '  LAB     programs for Xen'

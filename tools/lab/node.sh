@@ -218,7 +218,7 @@ node_prepare()
 	node_overlay "$node" "$LAB_DIR/$node.overlay.cpio"
 	case $(platform) in
 	kvm) archives=(node.cpio programs.cpio) ;;
-	xen) archives=(node-xen.cpio programs.cpio programs-xen.cpio) ;;
+	xen) archives=(node-xen.cpio programs.cpio programs-xen.cpio ${LAB_HVM:+hvm.cpio}) ;;
 	esac
 	(cd "$IMAGES" && cat "${archives[@]}" "$LAB_DIR/$node.overlay.cpio") >"$LAB_DIR/$node.initrd"
 	rm -f "$LAB_DIR/$node.overlay.cpio"
