@@ -426,6 +426,8 @@ static int start(struct netbuf *nb, uint64_t limit_bytes)
 		redirect_close(&n->path);
 		n->path.limit_bytes = (uint32_t)p->limit;
 		r = redirect_open(p->carrier, &n->path, &lane, NULL);
+		if (r == -ENODEV && (n->gone = !redirect_exists(&n->path)))
+			continue;
 		if (r)
 			return r;
 		if (open == LANE_NONE)

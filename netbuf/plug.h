@@ -18,7 +18,7 @@
 #include "base/err.h"
 #include "netbuf/valve.h"
 
-#define PLUG_DEVICES_MAX 8u
+#define PLUG_DEVICES_MAX 16u
 #define PLUG_LIMIT_MAX	 (UINT64_C(1) << 30)
 
 struct netbuf;

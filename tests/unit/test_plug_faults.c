@@ -126,6 +126,26 @@ static void a_nic_deleted(void **state)
 	assert_int_equal(ours_left(), 0);
 }
 
+/* As a guest's driver unplugs the emulated twin of a NIC, when protection is about to begin. */
+static void a_nic_deleted_before_the_start(void **state)
+{
+	struct world *w = *state;
+	struct netbuf_released done;
+
+	need_plug();
+	assert_int_equal(netbuf_stop(w->nb), 0);
+	close(w->guest[0]);
+	w->guest[0] = 0;
+	assert_int_equal(netbuf_start(w->nb, LIMIT), 0);
+	guest_sends(w, 1, 0, 1);
+	lan_hears_nothing(w);
+	assert_int_equal(netbuf_mark(w->nb, 1), 0);
+	assert_int_equal(netbuf_release(w->nb, 1, 0, &done), 0);
+	lan_hears_only(w, (uint8_t[]){ 1 }, 1);
+	assert_int_equal(netbuf_stop(w->nb), 0);
+	assert_int_equal(ours_left(), 0);
+}
+
 /* A NIC that is down takes no frame back: they are lost, and the next epoch goes its way. */
 static void a_link_down_amid_a_release(void **state)
 {
@@ -175,10 +195,15 @@ static void what_a_killed_run_left(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		on_plug(a_release_refused),	 on_plug(every_ifb_deleted),
-		on_plug(the_open_ifb_deleted),	 on_plug(the_next_ifb_deleted),
-		on_plug(an_ifb_set_down),	 on_plug(the_filter_deleted),
-		on_plug(a_nic_deleted),		 on_plug(a_link_down_amid_a_release),
+		on_plug(a_release_refused),
+		on_plug(every_ifb_deleted),
+		on_plug(the_open_ifb_deleted),
+		on_plug(the_next_ifb_deleted),
+		on_plug(an_ifb_set_down),
+		on_plug(the_filter_deleted),
+		on_plug(a_nic_deleted),
+		on_plug(a_link_down_amid_a_release),
+		on_plug(a_nic_deleted_before_the_start),
 		on_plug(what_a_killed_run_left),
 	};
 
