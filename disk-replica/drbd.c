@@ -133,6 +133,18 @@ int drbd_bytes(const char *resource, uint64_t *ret, struct reason *why)
 	return r ? r : bytes_of(minor, ret, why);
 }
 
+/* Writes go to both hosts. The other one's disk is looked at, too. */
+static bool is_mirroring(const char *connection)
+{
+	static const char *const states[] = { "Connected", "VerifyS", "VerifyT", "SyncTarget",
+					      "PausedSyncT" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(states); i++)
+		if (is(connection, states[i]))
+			return true;
+	return false;
+}
+
 int drbd_whole(const char *proc, unsigned int minor, struct reason *why)
 {
 	struct drbd_status s;
@@ -140,10 +152,20 @@ int drbd_whole(const char *proc, unsigned int minor, struct reason *why)
 
 	if (err)
 		return err;
-	if (is(s.connection, "Connected") && is(s.peer_disk, "UpToDate"))
+	if (is_mirroring(s.connection) && is(s.peer_disk, "UpToDate"))
 		return 0;
 	return reason_set(why, EINVAL, "DRBD's minor %u: %s, the other host's disk is %s", minor,
 			  s.connection, s.peer_disk);
+}
+
+int drbd_has_own(const char *proc, unsigned int minor, struct reason *why)
+{
+	struct drbd_status s;
+	int err = drbd_read(proc, minor, &s, why);
+
+	if (err || is(s.disk, "UpToDate"))
+		return err;
+	return reason_set(why, EINVAL, "DRBD's minor %u: this host's disk is %s", minor, s.disk);
 }
 
 static int check(const char *resource, unsigned int minor, bool here_is_primary, struct reason *why)

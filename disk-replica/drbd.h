@@ -51,8 +51,12 @@ int drbd_minor(const char *resource, unsigned int *ret, struct reason *why);
 /* What the kernel says of it, in that file, as often as one likes. -ENOENT: nothing. */
 int drbd_read(const char *proc, unsigned int minor, struct drbd_status *ret, struct reason *why);
 /* Whether what is on stable storage in DRBD here is so on the other host, too: connected, its
- * disk UpToDate. -EINVAL: no, and why; else as drbd_read(). */
+ * disk UpToDate, be it that DRBD compares the two or copies to this host. -EINVAL: no, and why;
+ * else as drbd_read(). */
 int drbd_whole(const char *proc, unsigned int minor, struct reason *why);
+/* Whether this host has a copy of its own, UpToDate; without one DRBD reads and writes the other
+ * host's. -EINVAL: no, and why; else as drbd_read(). */
+int drbd_has_own(const char *proc, unsigned int minor, struct reason *why);
 
 /* Whether a VM may be protected on it: connected, UpToDate on both sides, protocol C, primary
  * on the VM's host or secondary on the other. -EINVAL, or -ECONNABORTED of a resource that is

@@ -4,8 +4,9 @@
 #
 # A VM with its disks on the kernel's own DRBD. What DRBD is not ready for is refused by name.
 # Protected and under load the VM outlives its host's power cut, and the old host becomes the
-# backup once DRBD has copied to it. A switchover leads back. When DRBD's connection alone goes,
-# protection ends aloud. A split brain is told, and nobody's data is discarded.
+# backup once DRBD has copied to it. A switchover leads back. When DRBD's connection alone goes, or
+# the backup's disk, protection ends aloud; when the primary's does, the VM goes on with the other
+# host's, which is told. A split brain is told, and nobody's data is discarded.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 PATH=/usr/sbin:$PATH command -v drbdadm >/dev/null || { echo "no drbdadm"; exit 77; }
@@ -82,6 +83,24 @@ event_comes a 'drbd-apart'
 counters_ask
 on b drbdadm connect r1
 protected_again a
+
+say "the backup's disk goes"
+on b drbdadm detach r2
+vm_becomes a '.protected == false'
+event_comes a "drbd-apart.*minor 2: Connected, the other host's disk is (Failed|Diskless)"
+counters_ask
+on b drbdadm attach r2
+protected_again a
+
+say "the primary's disk goes"
+on a drbdadm detach r2
+event_comes a "drbd-bare.*minor 2: this host's disk is (Failed|Diskless)"
+counters_ask
+vm_is_protected a || fail "no longer protected: $(vm_get a .word)"
+on a drbdadm attach r2
+becomes_whole a
+counters_ask
+vm_is_protected a || protected_again a
 
 say "a split brain"
 counters_ask

@@ -6,10 +6,16 @@
 
 VECTORS_PORT=7200
 
+vectors_answer()
+{
+	lab client timeout "$LIMIT" busybox nc $VM_ADDRESS $VECTORS_PORT >"$WORK/vectors" 2>"$WORK/nc.log" </dev/null || true
+	[ -s "$WORK/vectors" ]
+}
+
 # vectors_are_right: leaves what the guest says of its registers in vectors.
 vectors_are_right()
 {
-	lab client timeout 20 busybox nc $VM_ADDRESS $VECTORS_PORT >"$WORK/vectors" </dev/null || true
+	until_true "$LIMIT" vectors_answer || fail "no word of its registers: $(cat "$WORK/nc.log")"
 	grep -q 'wrong=0 ' "$WORK/vectors" || fail "vector registers: $(cat "$WORK/vectors")"
 }
 

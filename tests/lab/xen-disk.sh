@@ -50,6 +50,17 @@ say "protected"
 on a pollux protect $VM b >"$WORK/protect.log" 2>&1 || true
 until_true "$PROTECT_LIMIT" vm_is_protected a || fail "not protected: $(vm_get a .word)"
 counters_ask
+# What the copy has brought is forgotten, so that the way back is short.
+lab push a "$O/tests/kvm/vmctl" /usr/bin/vmctl
+on a chmod 755 /usr/bin/vmctl
+has_forgotten()
+{
+	local disk
+	for disk in one two; do
+		[ "$(on a vmctl /run/nbd/$disk marked)" -lt $((8 << 20)) ] || return 1
+	done
+}
+until_true 60 has_forgotten || fail "the copy is not forgotten: $(on a 'vmctl /run/nbd/one marked; vmctl /run/nbd/two marked')"
 say "its host loses its power"
 power_cut a
 say "memory, both disks and replies: $(cat "$WORK/values.json")"
@@ -58,6 +69,11 @@ say "protected the other way, once its own disks are served again"
 on a modprobe nbd
 serve_disks a
 until_true "$PROTECT_LIMIT" vm_is_protected b || fail "not protected: $(vm_get b .word)"
+copy=$(vm_get b .resync | jq -c '{kind, bytes, total_bytes, reason}')
+vm_is b '.resync.kind == "partial" and .resync.bytes < .resync.total_bytes / 2' || fail "the way back: $copy"
+say "the copy: $copy"
+on b pollux verify $VM --disks >"$WORK/verified" 2>&1 || fail "verify: $(cat "$WORK/verified")"
+grep -q 'no difference' "$WORK/verified" || fail "verify: $(cat "$WORK/verified")"
 counters_ask
 say "the server of a disk dies"
 on b 'kill -9 $(cat /run/nbd/two/pid)'

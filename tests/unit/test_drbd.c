@@ -239,9 +239,31 @@ static void test_whole(void **state)
 	assert_non_null(strstr(why.text, "SyncSource"));
 	kernel("cs:WFConnection ro:Primary/Unknown ds:UpToDate/DUnknown C r-----");
 	assert_int_equal(drbd_whole(drbd_proc, 7, &why), -EINVAL);
+	kernel("cs:VerifyS ro:Primary/Secondary ds:UpToDate/UpToDate C r-----");
+	assert_int_equal(drbd_whole(drbd_proc, 7, &why), 0);
+	kernel("cs:SyncTarget ro:Primary/Secondary ds:Inconsistent/UpToDate C r-----");
+	assert_int_equal(drbd_whole(drbd_proc, 7, &why), 0);
+	kernel("cs:VerifyS ro:Primary/Secondary ds:UpToDate/Inconsistent C r-----");
+	assert_int_equal(drbd_whole(drbd_proc, 7, &why), -EINVAL);
 	kernel("cs:Unconfigured");
 	assert_int_equal(drbd_whole(drbd_proc, 7, &why), -EINVAL);
 	assert_int_equal(drbd_whole("/nonexistent", 7, &why), -ENOENT);
+}
+
+static void test_has_own(void **state)
+{
+	struct reason why;
+
+	(void)state;
+	healthy("Primary/Secondary");
+	assert_int_equal(drbd_has_own(drbd_proc, 7, &why), 0);
+	assert_int_equal(drbd_has_own(drbd_proc, 5, &why), -ENOENT);
+	kernel("cs:WFConnection ro:Primary/Unknown ds:UpToDate/DUnknown C r-----");
+	assert_int_equal(drbd_has_own(drbd_proc, 7, &why), 0);
+	kernel("cs:Connected ro:Primary/Secondary ds:Diskless/UpToDate C r-----");
+	assert_int_equal(drbd_has_own(drbd_proc, 7, &why), -EINVAL);
+	assert_non_null(strstr(why.text, "Diskless"));
+	assert_int_equal(drbd_whole(drbd_proc, 7, &why), 0);
 }
 
 static void test_deadline(void **state)
@@ -265,6 +287,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_begin, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_promote_cuts_first, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_whole, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_has_own, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_deadline, setup, teardown),
 	};
 

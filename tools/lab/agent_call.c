@@ -46,7 +46,7 @@ static int connect_agent(const char *host)
 	struct sockaddr_in there = { .sin_family = AF_INET, .sin_port = htons(AGENT_PORT) };
 	struct timeval patience = { .tv_sec = CONNECT_TRY_S };
 	struct timeval forever = { 0 };
-	int one = 1, idle = 5, count = 3;
+	int one = 1, idle = 5, count = 3, gone_ms = 20000;
 	int fd;
 
 	if (inet_pton(AF_INET, host, &there.sin_addr) != 1)
@@ -63,7 +63,8 @@ static int connect_agent(const char *host)
 	}
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &forever, sizeof(forever));
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	/* A node that is killed says nothing: notice it within 20 s. */
+	/* A node that is killed says nothing: notice it within 20 s, be it while it is asked. */
+	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &gone_ms, sizeof(gone_ms));
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &idle, sizeof(idle));

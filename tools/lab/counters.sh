@@ -127,11 +127,16 @@ disks_check()
 # hosts find together by themselves. Leaves backup.json, values.json, and BOOT_MS.
 power_cut()
 {
-	local backup answered sent booting
-	backup=$(peer_of "$1")
 	client_is_content
 	lab kill "$1"
-	answered=$(client_get replied)
+	after_power_cut "$1" "$(client_get replied)"
+}
+
+# after_power_cut PRIMARY ANSWERED: the same of one that is off already.
+after_power_cut()
+{
+	local backup answered=$2 sent booting
+	backup=$(peer_of "$1")
 	until_true "$TAKEOVER_LIMIT" vm_was_taken_over "$backup" || fail "$backup did not take over"
 	vm_status "$backup" >"$WORK/backup.json"
 	sent=$(client_get sent)

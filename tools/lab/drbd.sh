@@ -20,7 +20,7 @@ drbd_configuration()
 				device /dev/drbd$i;
 				flexible-meta-disk /dev/loop$((2 * i + 1));
 				disk { c-plan-ahead 0; resync-rate 100M; }
-				net { timeout 20; ping-int 2; ping-timeout 10; connect-int 2; }
+				net { timeout 20; ping-int 2; ping-timeout 10; connect-int 2; verify-alg crc32c; }
 				on a { disk /dev/loop$((2 * i)); address $1:$((7788 + i)); }
 				on b { disk /dev/loop$((2 * i)); address $2:$((7788 + i)); }
 			}
