@@ -46,7 +46,11 @@ static int control(struct capture *c, unsigned int op, unsigned int mode)
 	long long r = xc_logdirty_control(c->platform->xch, c->platform->domid, op, &c->hbuf,
 					  c->platform->nr_gfns, mode, NULL);
 
-	return r < 0 ? -errno : 0;
+	if (r < 0)
+		return -errno;
+	if (op == XEN_DOMCTL_SHADOW_OP_CLEAN && c->platform->ops->note_dirty)
+		c->platform->ops->note_dirty(c->platform, c->dirty);
+	return 0;
 }
 
 static int enable(struct capture *c)

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ha/mapping.h"
 
+#include <string.h>
 #include <sys/mman.h>
 #include <xenforeignmemory.h>
 
+#include "base/bitmap.h"
 #include "base/err.h"
 
+#define ASK_AT_ONCE 64u
 #define CHUNK_SHIFT 14u /* 64 MiB of pages */
 #define CHUNK_PAGES (UINT64_C(1) << CHUNK_SHIFT)
 #define PAGE_BYTES  4096u
@@ -145,4 +148,40 @@ void *mapping_page(const struct mapping *m, uint64_t gfn)
 uint64_t mapping_pages(const struct mapping *m)
 {
 	return m->nr_pages;
+}
+
+static int judge_new(const struct mapping *m, const xen_pfn_t *gfns, unsigned int n,
+		     uint64_t *ret_gfn)
+{
+	xen_pfn_t named[ASK_AT_ONCE];
+	int r;
+
+	memcpy(named, gfns, n * sizeof(named[0]));
+	r = m->config.judge(m->config.opaque, named, n);
+	for (unsigned int i = 0; !r && i < n; i++)
+		if (named[i] != MAPPING_NO_GFN) {
+			*ret_gfn = named[i];
+			r = 1;
+		}
+	return r;
+}
+
+int mapping_find_new(const struct mapping *m, const uint64_t *gfns, uint64_t *ret_gfn)
+{
+	xen_pfn_t unknown[ASK_AT_ONCE];
+	unsigned int n = 0;
+	int r = 0;
+
+	bitmap_for_each (gfn, gfns, m->config.nr_gfns) {
+		if (mapping_page(m, gfn))
+			continue;
+		unknown[n++] = gfn;
+		if (n == ASK_AT_ONCE) {
+			r = judge_new(m, unknown, n, ret_gfn);
+			n = 0;
+		}
+		if (r)
+			return r;
+	}
+	return n ? judge_new(m, unknown, n, ret_gfn) : 0;
 }

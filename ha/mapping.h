@@ -31,5 +31,8 @@ void mapping_close(struct mapping *m);
 /* NULL: the domain has no memory there. */
 void *mapping_page(const struct mapping *m, uint64_t gfn);
 uint64_t mapping_pages(const struct mapping *m);
+/* Whether one of these pages, a bit a gfn, is memory by the judge and was not when it was mapped:
+ * 1 and which, 0, or what the judge says. */
+int mapping_find_new(const struct mapping *m, const uint64_t *gfns, uint64_t *ret_gfn);
 
 #endif

@@ -28,14 +28,20 @@ static int open_hold(const struct settings *s, struct output *ret, struct reason
 static int open_plug(const struct settings *s, const struct platform *p, struct output *ret,
 		     struct reason *why)
 {
-	struct plug_config config = { .nr_devices = settings_nr_nics(s) };
+	unsigned int nr_nics = settings_nr_nics(s);
+	struct plug_config config = { 0 };
 	int r;
 
-	if (config.nr_devices > PLUG_DEVICES_MAX)
+	if (2 * nr_nics > PLUG_DEVICES_MAX)
 		return reason_set(why, EINVAL, "netbuf = plug: %u network cards, at most %u",
-				  config.nr_devices, PLUG_DEVICES_MAX);
-	for (unsigned int i = 0; i < config.nr_devices; i++)
-		p->ops->nic_name(p, i, config.device[i], sizeof(config.device[i]));
+				  nr_nics, PLUG_DEVICES_MAX / 2);
+	for (unsigned int i = 0; i < nr_nics; i++) {
+		char(*next)[VALVE_NAME_ROOM] = &config.device[config.nr_devices++];
+
+		p->ops->nic_name(p, i, *next, sizeof(*next));
+		if (p->ops->nic_twin && p->ops->nic_twin(p, i, *(next + 1), sizeof(*next)))
+			config.nr_devices++;
+	}
 	config.look_ns = s->mode == EPOCH_KEMARI
 				 ? MIN(MAX(s->min_interval_ns / 2, LOOK_MIN_NS), LOOK_MAX_NS)
 				 : LOOK_MAX_NS;

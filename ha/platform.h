@@ -7,8 +7,9 @@
  *
  * A program has one platform, chosen by the linker: ha/kvm/ or ha/xen/ defines platform_ops.
  *
- * One domain a handle. Between stop and resume nothing here allocates or logs. Threads: the
- * main one, but platform_page() is anybody's and platform_apply() the commit's.
+ * One domain a handle. Between stop and resume nothing here allocates, logs or waits, but for the
+ * device model of a guest that has one (ha/xen/emulator.h). Threads: the main one, but
+ * platform_page() is anybody's and platform_apply() the commit's.
  */
 #ifndef POLLUX_HA_PLATFORM_H
 #define POLLUX_HA_PLATFORM_H
@@ -34,6 +35,9 @@ struct platform_config {
 	uint32_t domid;
 	const char *run_dir; /* of the VM: the control socket of its process is there */
 	enum platform_use use;
+	/* NULL; or called again and again while a call waits for another process */
+	void (*idle)(void *opaque);
+	void *opaque;
 };
 
 enum platform_life {
@@ -52,6 +56,8 @@ struct platform_ops {
 	enum platform_life (*look)(struct platform *p);
 	/* The network device of one of its cards. */
 	void (*nic_name)(const struct platform *p, unsigned int nic, char *ret, size_t room);
+	/* The device of its emulated twin; false: it has none. NULL: no NIC has. */
+	bool (*nic_twin)(const struct platform *p, unsigned int nic, char *ret, size_t room);
 	/* For good, and stopped at once. */
 	void (*destroy)(struct platform *p);
 
@@ -67,6 +73,9 @@ struct platform_ops {
 	void (*resumed)(struct platform *p);
 	/* A process that died may have left the domain stopped: it runs on. How often it was. */
 	unsigned int (*revive)(struct platform *p);
+	/* Told which pages were dirty, a bit each, when Xen's log was taken: what is wrong with
+	 * them state() says. NULL: nothing can be. */
+	void (*note_dirty)(struct platform *p, const uint64_t *dirty);
 	/* A page of the domain; NULL where the gfn has no memory. */
 	const void *(*page)(struct platform *p, uint64_t gfn);
 	/* What beside memory ends an epoch. state() is for a domain that is stopped, returns the

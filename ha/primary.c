@@ -21,14 +21,6 @@
 
 /* --- actions ------------------------------------------------------------------------ */
 
-/* Output first: whatever else fails, this VM is not heard again (P3). */
-void primary_bury(struct primary *p)
-{
-	netbuf_drop(p->netbuf);
-	p->platform.ops->destroy(&p->platform);
-	p->ended = true;
-}
-
 static void release(struct engine *e, const struct role_actions *a)
 {
 	struct primary *p = e->side;
@@ -107,6 +99,11 @@ void primary_send_heartbeat(struct engine *e)
 
 	if (p->link)
 		link_send(p->link, &m);
+}
+
+static void sign_of_life(void *engine)
+{
+	primary_send_heartbeat(engine);
 }
 
 static void say(struct engine *e, enum proto_type type, const struct role_actions *a)
@@ -505,7 +502,9 @@ static int open_domain(struct engine *e, struct reason *why)
 	const struct settings *s = &e->settings;
 	struct platform_config domain = { .domid = s->domid,
 					  .run_dir = s->run_dir,
-					  .use = PLATFORM_PRIMARY };
+					  .use = PLATFORM_PRIMARY,
+					  .idle = sign_of_life,
+					  .opaque = e };
 	uint32_t state_room;
 	int r = platform_open(&p->platform, &domain, why);
 

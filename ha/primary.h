@@ -68,7 +68,7 @@ struct primary {
 	/* Disks on DRBD; NULL: there are none. */
 	struct settler *settler;
 	enum drbd_deferral deferral;
-	bool drbd_failed, drbd_apart;		/* and told */
+	bool drbd_failed, drbd_apart, drbd_bare; /* and told */
 	uint64_t settled_told;			/* to the backup */
 	uint64_t position[EPOCH_MAX_IN_FLIGHT]; /* of an epoch's end, in pollux-vmm's ring */
 

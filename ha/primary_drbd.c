@@ -110,6 +110,19 @@ static void look_at_drbd(struct engine *e)
 	engine_feed(e, &ev);
 }
 
+/* DRBD goes on with the other host's disk alone, and so does the guest: until that is lost. */
+static void look_at_own(struct engine *e)
+{
+	struct primary *p = e->side;
+	struct reason why;
+	bool bare = settler_is_bare(p->settler, &why);
+
+	if (bare && !p->drbd_bare)
+		engine_event(e, "drbd-bare", "%s: the VM's data are on the other host alone",
+			     why.text);
+	p->drbd_bare = bare;
+}
+
 int primary_drbd_tick(struct engine *e, struct reason *why)
 {
 	struct primary *p = e->side;
@@ -123,6 +136,7 @@ int primary_drbd_tick(struct engine *e, struct reason *why)
 	if (r)
 		return r;
 	look_at_drbd(e);
+	look_at_own(e);
 	m.settled.epoch = settler_settled(p->settler);
 	if (p->link && p->deferral == DRBD_WAITS && m.settled.epoch > p->settled_told) {
 		p->settled_told = m.settled.epoch;

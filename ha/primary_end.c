@@ -2,6 +2,16 @@
 /* The primary when its VM runs here no more. */
 #include "ha/primary.h"
 
+#include "netbuf/netbuf.h"
+
+/* Output first: whatever else fails, this VM is not heard again (P3). */
+void primary_bury(struct primary *p)
+{
+	netbuf_drop(p->netbuf);
+	p->platform.ops->destroy(&p->platform);
+	p->ended = true;
+}
+
 /* A VM that was shut down needs no backup; its last words may go out. */
 static void vm_ended(struct engine *e)
 {
@@ -25,7 +35,7 @@ static void vm_lost(struct engine *e)
 		vm_ended(e);
 		return;
 	}
-	p->ended = true;
+	primary_bury(p); /* what is left of it */
 	engine_event(e, "vm-lost", "the VM's process is gone: the backup is to go on");
 	if (engine_feed(e, &ev))
 		engine_finish(e);

@@ -27,6 +27,8 @@ struct settler {
 	struct mark allowed; /* the newest */
 	uint64_t settled;
 	uint64_t apart_since_ns; /* 0: DRBD is whole */
+	bool bare;		 /* no copy of this host's own */
+	struct reason bare_why;
 	int error;
 	struct reason why; /* of the error, or of what is not whole */
 };
@@ -109,6 +111,15 @@ static int check_whole(const struct settler *s, struct reason *why)
 	return r;
 }
 
+static bool lacks_own(const struct settler *s, struct reason *why)
+{
+	int r = 0;
+
+	for (unsigned int i = 0; !r && i < s->config.nr; i++)
+		r = drbd_has_own(drbd_proc, s->config.minor[i], why);
+	return r == -EINVAL;
+}
+
 static void note_whole(struct settler *s, int apart, const struct reason *why)
 {
 	if (!apart) {
@@ -126,19 +137,24 @@ static void do_settle(struct settler *s)
 {
 	struct mark aim = s->allowed;
 	uint64_t round = s->round, settled = 0;
-	struct reason why = { 0 };
+	struct reason why = { 0 }, bare_why = { 0 };
 	int apart = 0, r;
+	bool bare;
 
 	pthread_mutex_unlock(&s->lock);
 	r = settle(s, aim.position, &settled, &why);
 	if (!r)
 		apart = check_whole(s, &why);
+	/* Else it is more than bare, and told so. */
+	bare = !r && !apart && lacks_own(s, &bare_why);
 	if (!r && (apart || settled < aim.position))
 		nanosleep(&(struct timespec){ .tv_nsec = apart ? WHOLE_NS : LOOK_NS }, NULL);
 	pthread_mutex_lock(&s->lock);
 	if (round != s->round)
 		return;
 	note_whole(s, apart, &why);
+	s->bare = bare;
+	s->bare_why = bare_why;
 	if (r)
 		fail(s, r, &why);
 	else if (!apart && settled >= aim.position)
@@ -213,6 +229,7 @@ void settler_hold(struct settler *s, bool hold)
 	s->allowed = (struct mark){ 0 };
 	s->settled = 0;
 	s->apart_since_ns = 0;
+	s->bare = false;
 	s->round++;
 	pthread_cond_broadcast(&s->changed);
 	pthread_mutex_unlock(&s->lock);
@@ -257,6 +274,18 @@ uint64_t settler_apart_ns(struct settler *s, struct reason *why)
 	}
 	pthread_mutex_unlock(&s->lock);
 	return ns;
+}
+
+bool settler_is_bare(struct settler *s, struct reason *why)
+{
+	bool bare;
+
+	pthread_mutex_lock(&s->lock);
+	bare = s->bare;
+	if (bare)
+		*why = s->bare_why;
+	pthread_mutex_unlock(&s->lock);
+	return bare;
 }
 
 int settler_error(struct settler *s, struct reason *why)

@@ -42,6 +42,8 @@ void settler_allow(struct settler *s, uint64_t epoch, uint64_t position);
 uint64_t settler_settled(struct settler *s);
 /* For how long it has waited for DRBD to be whole again, and what is not; 0: it is. */
 uint64_t settler_apart_ns(struct settler *s, struct reason *why);
+/* Whether this host lacks a copy of its own, when it last looked, and of which device. */
+bool settler_is_bare(struct settler *s, struct reason *why);
 /* The -errno of a disk or of pollux-vmm, with its text; 0: none. Tried again by settler_hold(). */
 int settler_error(struct settler *s, struct reason *why);
 

@@ -17,6 +17,7 @@ check-every: deps
 	@$(MAKE) --no-print-directory -j2 all lab tests
 	@EVERY=1 LIMIT=5400 ONLY='/(commit-disk|resync|resync-steps|takeover|switchover-steps|power)$$' \
 		tests/run kvm lab
+	@EVERY=1 DISK=drbd LIMIT=5400 ONLY='/power$$' tests/run lab
 
 check-asan: deps
 	@$(MAKE) --no-print-directory -j2 O=$(O)/asan OPT='-O1 -g -fno-omit-frame-pointer' \

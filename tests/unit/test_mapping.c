@@ -10,6 +10,7 @@
 #include <xenctrl.h>
 #include <xenforeignmemory.h>
 
+#include "base/bitmap.h"
 #include "base/err.h"
 #include "ha/mapping.h"
 
@@ -21,10 +22,11 @@
 
 static unsigned int maps, unmaps;
 static uint64_t broken = UINT64_MAX; /* a page that is the domain's, and cannot be mapped */
+static uint64_t added = UINT64_MAX;  /* one that it was given later */
 
 static bool exists(uint64_t gfn)
 {
-	return gfn < LOW || (gfn >= SPECIAL && gfn < GFNS);
+	return gfn < LOW || (gfn >= SPECIAL && gfn < GFNS) || gfn == added;
 }
 
 xenforeignmemory_handle *xenforeignmemory_open(struct xentoollog_logger *logger, unsigned int flags)
@@ -128,11 +130,41 @@ static void test_who_says_so(void **state)
 	assert_int_equal(mapping_open(&config, &m), -EPERM);
 }
 
+/* Another page of Xen's is nothing new; what was a hole and is memory now is. */
+static void test_new_memory(void **state)
+{
+	static uint64_t dirty[GFNS / 64 + 1];
+	int answer = 0;
+	struct mapping_config config = {
+		.domid = 9, .nr_gfns = GFNS, .judge = judge, .opaque = &answer
+	};
+	struct mapping *m;
+	uint64_t gfn = 0;
+
+	(void)state;
+	assert_int_equal(mapping_open(&config, &m), 0);
+	bitmap_set_range(dirty, 0, GFNS);
+	assert_int_equal(mapping_find_new(m, dirty, &gfn), 0);
+	added = LOW + 1000;
+	assert_int_equal(mapping_find_new(m, dirty, &gfn), 1);
+	assert_int_equal(gfn, added);
+	memset(dirty, 0, sizeof(dirty));
+	bitmap_set_range(dirty, 0, added);
+	assert_int_equal(mapping_find_new(m, dirty, &gfn), 0);
+	bitmap_set_range(dirty, added, 1);
+	assert_int_equal(mapping_find_new(m, dirty, &gfn), 1);
+	answer = -EPERM;
+	assert_int_equal(mapping_find_new(m, dirty, &gfn), -EPERM);
+	added = UINT64_MAX;
+	mapping_close(m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_holes),
 		cmocka_unit_test(test_who_says_so),
+		cmocka_unit_test(test_new_memory),
 	};
 
 	return test_main(tests);

@@ -227,6 +227,34 @@ static void test_drbd_alone(void **state)
 	assert_false(is_apart());
 }
 
+static bool is_bare(void)
+{
+	return settler_is_bare(settler, &why);
+}
+
+static bool is_whole(void)
+{
+	return !is_bare();
+}
+
+/* The other host's disk has all: epochs settle, and that there is one copy only is known. */
+static void test_no_own_copy(void **state)
+{
+	(void)state;
+	hold();
+	assert_false(is_bare());
+	kernel("cs:Connected ro:Primary/Secondary ds:Diskless/UpToDate");
+	disk_has(100);
+	settler_allow(settler, 1, 100);
+	assert_true(within(is_bare));
+	assert_non_null(strstr(why.text, "Diskless"));
+	assert_settles(1);
+	kernel(WHOLE);
+	disk_has(200);
+	settler_allow(settler, 2, 200);
+	assert_true(within(is_whole));
+}
+
 static void test_pass_forgets(void **state)
 {
 	(void)state;
@@ -278,6 +306,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_settles_what_is_on_disk, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_drbd_alone, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_no_own_copy, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pass_forgets, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_errors, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_close_waits, setup, teardown),
