@@ -50,7 +50,8 @@ say "protected"
 on a pollux protect $VM b >"$WORK/protect.log" 2>&1 || true
 until_true "$PROTECT_LIMIT" vm_is_protected a || fail "not protected: $(vm_get a .word)"
 counters_ask
-# What the copy has brought is forgotten, so that the way back is short.
+# What the copy has brought is forgotten, so that the way back is short: on stable storage, too,
+# which forgetting alone does not wait for.
 lab push a "$O/tests/kvm/vmctl" /usr/bin/vmctl
 on a chmod 755 /usr/bin/vmctl
 has_forgotten()
@@ -61,6 +62,7 @@ has_forgotten()
 	done
 }
 until_true 60 has_forgotten || fail "the copy is not forgotten: $(on a 'vmctl /run/nbd/one marked; vmctl /run/nbd/two marked')"
+on a sync
 say "its host loses its power"
 power_cut a
 say "memory, both disks and replies: $(cat "$WORK/values.json")"
