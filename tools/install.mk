@@ -27,6 +27,8 @@ install: $(PROGRAMS) $(O)/bin/pollux-xen $(NBD_PLUGIN) $(MAN_PAGES)
 	install -D -m 755 hypervisor/xen/block-pollux $(DESTDIR)/etc/xen/scripts/block-pollux
 	install -D -m 755 $(NBD_PLUGIN) $(DESTDIR)$(NBDKIT_PLUGINS)/nbdkit-pollux-plugin.so
 	install -d -m 755 $(DESTDIR)/etc/pollux $(DESTDIR)$(PREFIX)/lib/systemd/system
+	install -d -m 755 $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	$(O)/bin/pollux completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/pollux
 	sed 's|@PREFIX@|$(PREFIX)|' tools/systemd/polluxd.service \
 		>$(DESTDIR)$(PREFIX)/lib/systemd/system/polluxd.service
 	$(foreach m,$(MAN_PAGES),install -D -m 644 $(m) \

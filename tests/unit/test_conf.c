@@ -36,6 +36,54 @@ static void defaults_and_values(void **state)
 	assert_null(conf_find_peer(&c, "d"));
 }
 
+static void write_again(const struct conf *c, char **ret)
+{
+	size_t len;
+	FILE *to = open_memstream(ret, &len);
+
+	assert_non_null(to);
+	conf_write(c, to);
+	fclose(to);
+}
+
+/* What is written is read as the same, and no key is missing. */
+static void written_and_read(void **state)
+{
+	static const char *const texts[] = {
+		HOST,
+		HOST "listen = [::]:7400\nbacklog = 17MiB\n[tls]\nca = /a\ncert = /b\nkey = /c\n"
+		     "encryption = off\n[network]\nbridge = lan0\n[http]\nlisten = off\n"
+		     "[paths]\nrun = /r\nstate = /s\nlog = /l\nlibexec = /x\n"
+		     "[protection]\nmode = kemari\ncodec = none\nnetbuf = plug\ninterval = 2s\n"
+		     "min_interval = 1500us\ntimeout = 3s\ndelta_cache = 0\nstage = 1025KiB\n"
+		     "max_in_flight = 2\nhold_limit = 1GiB\ncommit = disk\nreprotect = manual\n"
+		     "on_peer_loss = stall\noracle = on\ndisk_ring = 1MiB\nresync_cap = 1000001\n"
+		     "[peer b]\naddress = 192.0.2.2\n[peer c]\naddress = [2001:db8::3]:99\n",
+	};
+	struct conf first, second;
+	struct reason why;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
+		char *text, *again;
+
+		assert_int_equal(conf_parse(texts[i], "f", &first, &why), 0);
+		write_again(&first, &text);
+		if (conf_parse(text, "f", &second, &why))
+			fail_msg("%s in:\n%s", why.text, text);
+		write_again(&second, &again);
+		assert_string_equal(text, again);
+		assert_memory_equal(&first.protection, &second.protection,
+				    sizeof(first.protection));
+		assert_int_equal(first.encryption, second.encryption);
+		assert_int_equal(first.backlog_bytes, second.backlog_bytes);
+		assert_string_equal(first.libexec_dir, second.libexec_dir);
+		assert_string_equal(first.peer[0].address, second.peer[0].address);
+		free(text);
+		free(again);
+	}
+}
+
 static void refusals(void **state)
 {
 	static const struct {
@@ -113,6 +161,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(defaults_and_values),
+		cmocka_unit_test(written_and_read),
 		cmocka_unit_test(refusals),
 		cmocka_unit_test(long_lines_are_not_cut),
 		cmocka_unit_test(options_of_the_command_line),

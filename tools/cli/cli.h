@@ -26,13 +26,14 @@ enum cli_exit {
 
 /* What the options said; a command uses what its row in the table allows. */
 struct cli {
-	const char *args[4];
+	const char *args[8];
 	int nr_args;
 	bool force, follow, json;
 	bool repair, memory, disks; /* of verify */
 	const char *reason, *until;
 	uint64_t timeout_ns;
-	struct json_object *options; /* of protect: name -> text */
+	uint64_t warning_ns, critical_ns; /* of check; 0: not said */
+	struct json_object *options;	  /* of protect: name -> text */
 };
 
 typedef int cli_fn(const struct cli *cli);
@@ -40,6 +41,7 @@ typedef int cli_fn(const struct cli *cli);
 cli_fn cli_vm_create, cli_vm_list, cli_vm_console, cli_vm_shutdown, cli_vm_destroy;
 cli_fn cli_protect, cli_unprotect, cli_reprotect, cli_status, cli_failover, cli_switchover;
 cli_fn cli_verify, cli_events, cli_wait, cli_version;
+cli_fn cli_check, cli_config_check, cli_config_dump, cli_top, cli_completion, cli_help;
 
 /* "pollux: TEXT" on standard error; returns `code`. */
 __attribute__((format(printf, 2, 3))) int cli_fail(enum cli_exit code, const char *fmt, ...);

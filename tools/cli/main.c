@@ -1,65 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* pollux: the table of commands, and the options that each allows. */
+/* pollux: the words of the command line, by the table of commands. */
 #include <stdio.h>
 
 #include "base/err.h"
-#include "tools/cli/cli.h"
+#include "tools/cli/commands.h"
 #include "tools/common/conf.h"
 #include "tools/common/json.h"
 #include "tools/common/text.h"
 
-enum {
-	ALLOW_FORCE = 1,
-	ALLOW_JSON = 2,
-	ALLOW_FOLLOW = 4,
-	ALLOW_FOR = 8,
-	ALLOW_TIMEOUT = 16,
-	ALLOW_PROTECTION = 32,
-	ALLOW_VERIFY = 64,
-};
-
-static cli_fn cli_help;
-
-static const struct command {
-	const char *words; /* one or two */
-	int least, most;   /* arguments */
-	unsigned int allow;
-	cli_fn *run;
-	const char *usage, *help;
-} commands[] = {
-	{ "vm create", 1, 1, ALLOW_FORCE, cli_vm_create, "FILE [--force --reason TEXT]",
-	  "start the VM that FILE describes" },
-	{ "vm list", 0, 0, ALLOW_JSON, cli_vm_list, "[--format json]", "the VMs of this host" },
-	{ "vm console", 1, 1, 0, cli_vm_console, "VM", "the VM's serial port; Ctrl-] leaves it" },
-	{ "vm shutdown", 1, 1, 0, cli_vm_shutdown, "VM", "press the VM's power button" },
-	{ "vm destroy", 1, 1, ALLOW_FORCE, cli_vm_destroy, "VM [--force --reason TEXT]",
-	  "end the VM at once; its disks stay" },
-	{ "protect", 2, 2, ALLOW_PROTECTION, cli_protect, "VM HOST [--OPTION=VALUE]...",
-	  "keep the VM alive on HOST if this host is lost" },
-	{ "unprotect", 1, 1, ALLOW_FORCE, cli_unprotect, "VM [--force --reason TEXT]",
-	  "end protection; the VM runs on" },
-	{ "switchover", 1, 1, ALLOW_TIMEOUT, cli_switchover, "VM [--timeout=DURATION]",
-	  "move the VM to the backup; nothing is lost" },
-	{ "reprotect", 1, 1, 0, cli_reprotect, "VM", "protect a VM that moved here" },
-	{ "verify", 1, 1, ALLOW_VERIFY | ALLOW_JSON, cli_verify,
-	  "VM [--repair] [--memory] [--disks] [--format json]",
-	  "compare the backup with the VM, bit by bit" },
-	{ "status", 0, 1, ALLOW_JSON, cli_status, "[VM] [--format json]",
-	  "protected or not, and why not" },
-	{ "failover", 1, 1, 0, cli_failover, "VM", "let the backup run the VM from now on" },
-	{ "events", 0, 0, ALLOW_JSON | ALLOW_FOLLOW, cli_events, "[--follow] [--format json]",
-	  "what happened" },
-	{ "wait", 1, 1, ALLOW_FOR | ALLOW_TIMEOUT, cli_wait,
-	  "VM --for=protected|unprotected [--timeout=DURATION]", "until it is so" },
-	{ "version", 0, 0, 0, cli_version, "", "of this program" },
-	{ "help", 0, 1, 0, cli_help, "", "this" },
-};
-
 static void print_usage(FILE *to)
 {
 	fputs("usage: pollux COMMAND ...\n\n", to);
-	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
-		const struct command *c = &commands[i];
+	for (unsigned int i = 0; i < cli_nr_commands; i++) {
+		const struct cli_command *c = &cli_commands[i];
 		int len = fprintf(to, "  %s %s", c->words, c->usage);
 
 		fprintf(to, "%s%*s%s\n", len > 44 ? "\n" : "", len > 44 ? 46 : 46 - len, "",
@@ -72,28 +25,11 @@ static void print_usage(FILE *to)
 	      to);
 }
 
-static int cli_help(const struct cli *cli)
+int cli_help(const struct cli *cli)
 {
 	(void)cli;
 	print_usage(stdout);
 	return CLI_DONE;
-}
-
-/* The words of a command, and how many arguments they took. */
-static const struct command *find(int argc, char **argv, int *ret_used)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
-		const char *words = commands[i].words, *blank = strchr(words, ' ');
-		size_t first = blank ? (size_t)(blank - words) : strlen(words);
-
-		if (argc < 2 || strlen(argv[1]) != first || strncmp(argv[1], words, first))
-			continue;
-		if (blank && (argc < 3 || strcmp(argv[2], blank + 1)))
-			continue;
-		*ret_used = blank ? 2 : 1;
-		return &commands[i];
-	}
-	return NULL;
 }
 
 /* "--name=value" or "--name value": the value, and how many arguments it took beyond one. */
@@ -119,12 +55,12 @@ static int take_format(struct cli *cli, const char *format)
 	return 0;
 }
 
-static int take_timeout(struct cli *cli, const char *value)
+static int take_duration(const char *name, const char *value, uint64_t *ret)
 {
 	struct reason why;
 
-	if (text_parse_duration(value, &cli->timeout_ns, &why) < 0)
-		return cli_fail(CLI_USAGE, "--timeout: %s", why.text);
+	if (text_parse_duration(value, ret, &why) < 0)
+		return cli_fail(CLI_USAGE, "%s: %s", name, why.text);
 	return 0;
 }
 
@@ -159,8 +95,8 @@ static bool take_verify(struct cli *cli, const char *arg)
 	return flag;
 }
 
-static int take_option(struct cli *cli, const struct command *c, const char *arg, const char *next,
-		       int *ret_more)
+static int take_option(struct cli *cli, const struct cli_command *c, const char *arg,
+		       const char *next, int *ret_more)
 {
 	const char *v;
 
@@ -189,16 +125,20 @@ static int take_option(struct cli *cli, const struct command *c, const char *arg
 		return 0;
 	}
 	if (c->allow & ALLOW_TIMEOUT && (v = value_of(arg, "--timeout", next, ret_more)))
-		return take_timeout(cli, v);
+		return take_duration("--timeout", v, &cli->timeout_ns);
+	if (c->allow & ALLOW_LAG && (v = value_of(arg, "--warning", next, ret_more)))
+		return take_duration("--warning", v, &cli->warning_ns);
+	if (c->allow & ALLOW_LAG && (v = value_of(arg, "--critical", next, ret_more)))
+		return take_duration("--critical", v, &cli->critical_ns);
 	if (c->allow & ALLOW_PROTECTION)
 		return take_protection(cli, arg);
 	return cli_fail(CLI_USAGE, "%s: unknown option; usage: pollux %s %s", arg, c->words,
 			c->usage);
 }
 
-static int read_arguments(struct cli *cli, const struct command *c, int argc, char **argv)
+static int read_arguments(struct cli *cli, const struct cli_command *c, int argc, char **argv)
 {
-	bool options = true;
+	bool options = !(c->allow & ALLOW_WORDS);
 
 	for (int i = 0; i < argc; i++) {
 		int more, r;
@@ -227,14 +167,14 @@ static int read_arguments(struct cli *cli, const struct command *c, int argc, ch
 int main(int argc, char **argv)
 {
 	struct cli cli = { .nr_args = 0 };
-	const struct command *c;
+	const struct cli_command *c;
 	int used = 0, r;
 
 	if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")))
 		return cli_help(&cli);
 	if (argc > 1 && !strcmp(argv[1], "--version"))
 		return cli_version(&cli);
-	c = find(argc, argv, &used);
+	c = cli_find_command(argc - 1, argv + 1, &used);
 	if (!c) {
 		if (argc > 1)
 			cli_fail(CLI_USAGE, "unknown command \"%s%s%s\"", argv[1],

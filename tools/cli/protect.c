@@ -141,7 +141,29 @@ int cli_events(const struct cli *cli)
 
 /* --- wait ------------------------------------------------------------------------------------ */
 
-static int ask_word(const struct cli *cli, bool *ret_protected, char *ret_word, size_t room,
+static const char *const states[] = { "protected", "unprotected", "running",
+				      "paused",	   "stopped",	  "standby" };
+
+static bool is_state(const char *word)
+{
+	bool is = false;
+
+	for (size_t i = 0; i < ARRAY_SIZE(states); i++)
+		is |= !strcmp(word, states[i]);
+	return is;
+}
+
+/* Whether the VM is protected, or not; or what its life is. */
+static bool is_so(struct json_object *vm, const char *state)
+{
+	if (!strcmp(state, "protected"))
+		return json_flag(vm, "protected");
+	if (!strcmp(state, "unprotected"))
+		return !json_flag(vm, "protected");
+	return !strcmp(json_text(vm, "vm_state", ""), state);
+}
+
+static int ask_word(const struct cli *cli, bool *ret_is, char *ret_word, size_t room,
 		    struct cli_progress *progress)
 {
 	cleanup_json struct json_object *reply = NULL;
@@ -153,7 +175,7 @@ static int ask_word(const struct cli *cli, bool *ret_protected, char *ret_word, 
 	if (json_get_array(reply, "vms", &vms, NULL) < 0 || !json_object_array_length(vms))
 		return cli_fail(CLI_FAILED, "polluxd's answer holds no VM");
 	vm = json_object_array_get_idx(vms, 0);
-	*ret_protected = json_flag(vm, "protected");
+	*ret_is = is_so(vm, cli->until);
 	snprintf(ret_word, room, "%s", json_text(vm, "word", "?"));
 	copy = json_member(vm, "copy");
 	if (!strcmp(json_text(vm, "state", ""), "copying"))
@@ -166,20 +188,21 @@ int cli_wait(const struct cli *cli)
 {
 	uint64_t deadline = cli->timeout_ns ? clock_now_ns() + cli->timeout_ns : 0;
 	struct cli_progress progress = { 0 };
-	bool wanted, is = false;
+	bool is = false;
 	char word[256], limit[32];
 	int r;
 
-	if (!cli->until || (strcmp(cli->until, "protected") && strcmp(cli->until, "unprotected")))
-		return cli_fail(CLI_USAGE, "wait needs --for=protected or --for=unprotected");
-	wanted = !strcmp(cli->until, "protected");
+	if (!cli->until || !is_state(cli->until))
+		return cli_fail(CLI_USAGE,
+				"wait needs --for=STATE: protected, unprotected, running, paused, "
+				"stopped or standby");
 	for (;;) {
 		r = ask_word(cli, &is, word, sizeof(word), &progress);
-		if (r || is == wanted || (deadline && clock_now_ns() >= deadline))
+		if (r || is || (deadline && clock_now_ns() >= deadline))
 			cli_progress_end(&progress);
 		if (r)
 			return r;
-		if (is == wanted) {
+		if (is) {
 			printf("%s: %s\n", cli->args[0], word);
 			return CLI_DONE;
 		}

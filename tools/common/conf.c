@@ -437,3 +437,65 @@ const struct conf_peer *conf_find_peer(const struct conf *conf, const char *name
 			return &conf->peer[i];
 	return NULL;
 }
+
+/* --- and back --------------------------------------------------------------------------- */
+
+/* In the largest unit of which it is a multiple. */
+static void write_quantity(enum kind kind, uint64_t v, FILE *to)
+{
+	static const struct {
+		enum kind kind;
+		uint64_t factor;
+		const char *name;
+	} units[] = {
+		{ DURATION, NS_PER_S, "s" },
+		{ DURATION, NS_PER_MS, "ms" },
+		{ DURATION, NS_PER_US, "us" },
+		{ DURATION, 1, "ns" },
+		{ SIZE, GIB, "GiB" },
+		{ SIZE, MIB, "MiB" },
+		{ SIZE, KIB, "KiB" },
+		{ SIZE, 1, "" },
+		{ NUMBER, 1, "" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
+		if (units[i].kind != kind || v % units[i].factor || (!v && units[i].factor > 1))
+			continue;
+		fprintf(to, "%llu%s\n", (unsigned long long)(v / units[i].factor), units[i].name);
+		return;
+	}
+}
+
+static void write_key(const struct key *k, const void *base, FILE *to)
+{
+	const void *at = (const char *)base + k->offset;
+	const char *const *choice = k->kind >= ENCRYPTION ? words[k->kind] : NULL;
+
+	if (k->kind == DURATION || k->kind == SIZE || k->kind == NUMBER) {
+		fprintf(to, "%s = ", k->name);
+		write_quantity(k->kind, *(const uint64_t *)at, to);
+	} else if (choice && k->room == sizeof(bool)) {
+		fprintf(to, "%s = %s\n", k->name, choice[!*(const bool *)at]);
+	} else if (*(const char *)at || k->kind == ADDRESS) {
+		fprintf(to, "%s = %s\n", k->name, *(const char *)at ? (const char *)at : "off");
+	}
+}
+
+void conf_write(const struct conf *conf, FILE *to)
+{
+	const char *section = "";
+
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+		if (strcmp(section, keys[i].section))
+			fprintf(to, "%s[%s]\n", *section ? "\n" : "", keys[i].section);
+		section = keys[i].section;
+		write_key(&keys[i], conf, to);
+	}
+	fprintf(to, "\n[protection]\n");
+	for (size_t i = 0; i < ARRAY_SIZE(protection_keys); i++)
+		write_key(&protection_keys[i], &conf->protection, to);
+	for (unsigned int i = 0; i < conf->nr_peers; i++)
+		fprintf(to, "\n[peer %s]\naddress = %s\n", conf->peer[i].name,
+			conf->peer[i].address);
+}

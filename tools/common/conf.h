@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "base/err.h"
 #include "tools/common/text.h"
@@ -61,6 +62,8 @@ struct conf {
 int conf_read(const char *path, struct conf *ret, struct reason *why);
 /* The same from a text; `name` stands for the file in reasons. */
 int conf_parse(const char *text, const char *name, struct conf *ret, struct reason *why);
+/* Every key, so that conf_parse() of it is the same again. */
+void conf_write(const struct conf *conf, FILE *to);
 const struct conf_peer *conf_find_peer(const struct conf *conf, const char *name);
 
 /* One key of [protection], as the command line gives it with --KEY=VALUE. */
