@@ -4,6 +4,7 @@
 #include "base/bitmap.h"
 #include "base/clock.h"
 #include "disk-replica/mirror.h"
+#include "ha/copier.h"
 #include "netbuf/netbuf.h"
 
 static size_t bitmap_pages(const struct capture *c)
@@ -15,14 +16,16 @@ int capture_open(struct capture *ret, struct platform *p, struct netbuf *nb)
 {
 	struct capture c = { .platform = p, .netbuf = nb };
 	DECLARE_HYPERCALL_BUFFER_SHADOW(uint64_t, dirty, &c.hbuf);
+	int r;
 
 	dirty = xc_hypercall_buffer_alloc_pages(p->xch, dirty, bitmap_pages(&c));
 	c.dirty = dirty;
 	c.round = calloc(bitmap_words(p->nr_gfns), sizeof(uint64_t));
 	c.carry = calloc(bitmap_words(p->nr_gfns), sizeof(uint64_t));
-	if (!c.dirty || !c.round || !c.carry) {
+	r = c.dirty && c.round && c.carry ? copier_open(copier_helpers(), &c.copier) : -ENOMEM;
+	if (r) {
 		capture_close(&c);
-		return -ENOMEM;
+		return r;
 	}
 	*ret = c;
 	return 0;
@@ -38,6 +41,7 @@ void capture_close(struct capture *c)
 		xc_hypercall_buffer_free_pages(c->platform->xch, dirty, bitmap_pages(c));
 	free(c->round);
 	free(c->carry);
+	copier_close(c->copier);
 	*c = (struct capture){ 0 };
 }
 
@@ -122,7 +126,7 @@ int capture_peek(struct capture *c, uint64_t *ret_pages)
 	return 0;
 }
 
-static void copy_dirty(struct capture *c, struct stage_slot *slot)
+static void copy_dirty(struct capture *c, struct stage *stage, struct stage_slot *slot)
 {
 	const struct platform *p = c->platform;
 	uint64_t n = 0;
@@ -133,9 +137,10 @@ static void copy_dirty(struct capture *c, struct stage_slot *slot)
 		if (!page)
 			continue;
 		slot->gfn[n] = gfn;
-		memcpy(slot->pages + n * PLATFORM_PAGE_BYTES, page, PLATFORM_PAGE_BYTES);
+		stage->from[n] = page;
 		n++;
 	}
+	copier_copy(c->copier, stage->from, slot->pages, n);
 	slot->nr_pages = n;
 }
 
@@ -180,7 +185,7 @@ static int capture_stopped(struct capture *c, struct stage *stage, struct stage_
 	slot->state_len = (uint32_t)r;
 	t2 = clock_now_ns();
 	steps->state = t2 - t1;
-	copy_dirty(c, slot);
+	copy_dirty(c, stage, slot);
 	slot->hashed = c->oracle;
 	if (c->oracle)
 		slot->memory_hash = hash_memory(c, slot);

@@ -3,9 +3,10 @@
  * Taking a checkpoint: the pause, and all that happens in it.
  *
  * Stop (a guest that has to be asked for it, first is: platform.h); take the dirty set; mark the
- * boundary in netbuf and disk; take the state; copy the dirty pages; resume. Between stop and
- * resume nothing is allocated, logged or waited for. The dirty set is always taken first and read
- * after, so a page written in between shows again in the next.
+ * boundary in netbuf and disk; take the state; copy the dirty pages, by several threads if they are
+ * many (copier.h); resume. Between stop and resume nothing is allocated or logged, and nobody else
+ * waited for. The dirty set is always taken first and read after, so a page written in between
+ * shows again in the next.
  *
  * A dirty set that does not fit the slot is not copied: it is carried over to the next
  * live round, in which the sender reads pages while the guest runs.
@@ -19,6 +20,7 @@
 #include "ha/platform.h"
 #include "ha/stage.h"
 
+struct copier;
 struct mirror;
 struct netbuf;
 
@@ -33,6 +35,7 @@ struct capture {
 	uint64_t *round; /* what the live round in progress is to send; the sender reads it */
 	uint64_t *carry; /* taken and not sent yet */
 	bool carrying;
+	struct copier *copier;
 };
 
 /* Durations of the steps, in nanoseconds; pause is all of them together. */

@@ -45,6 +45,20 @@ static bool slots_full(const struct epoch *epoch)
 	       epoch_in_flight(epoch) >= epoch->config.max_in_flight;
 }
 
+/*
+ * The epoch before was larger than a slot, which was found when the guest stood still already: on
+ * Xen its suspend was for nothing. So half of this one goes while the guest runs, and it fits.
+ */
+static bool early_waits(const struct epoch *epoch)
+{
+	return epoch->early && !epoch->rounds && !epoch->last_from && !slots_full(epoch);
+}
+
+static uint64_t early_ns(const struct epoch *epoch)
+{
+	return epoch->started_ns + epoch->config.interval_ns / 2;
+}
+
 /* When the epoch ends at the latest, as things stand. */
 static uint64_t due_ns(const struct epoch *epoch)
 {
@@ -122,6 +136,14 @@ static void hold_back(struct epoch *epoch, uint64_t now_ns, struct epoch_actions
 		set_paused(epoch, true, ret);
 }
 
+static void ask_round(struct epoch *epoch, struct epoch_actions *ret)
+{
+	epoch->rounds++;
+	epoch->busy = true;
+	ret->set |= EPOCH_DO_ROUND;
+	ret->epoch = epoch->current;
+}
+
 /* More is dirty than a slot holds: send some of it while the guest runs. A round after which
  * no less is dirty did not converge: slow the guest. A third is sent while it is stopped. */
 static void begin_round(struct epoch *epoch, struct epoch_actions *ret)
@@ -130,11 +152,8 @@ static void begin_round(struct epoch *epoch, struct epoch_actions *ret)
 		set_throttle(epoch, epoch->throttle + 2 * THROTTLE_STEP, ret);
 	if (epoch->rounds >= EPOCH_MAX_ROUNDS)
 		set_paused(epoch, true, ret);
-	epoch->rounds++;
 	epoch->round_dirty = epoch->dirty;
-	epoch->busy = true;
-	ret->set |= EPOCH_DO_ROUND;
-	ret->epoch = epoch->current;
+	ask_round(epoch, ret);
 }
 
 static void decide(struct epoch *epoch, uint64_t now_ns, struct epoch_actions *ret)
@@ -144,8 +163,13 @@ static void decide(struct epoch *epoch, uint64_t now_ns, struct epoch_actions *r
 	if (!epoch->running || epoch->busy || epoch->still)
 		return;
 	why = why_now(epoch, now_ns);
-	if (why == EPOCH_WHY_NONE && epoch->dirty <= epoch->config.arena_pages)
+	if (why == EPOCH_WHY_NONE && epoch->dirty <= epoch->config.arena_pages) {
+		if (early_waits(epoch) && now_ns >= early_ns(epoch)) {
+			epoch->began_early = true;
+			ask_round(epoch, ret);
+		}
 		return;
+	}
 	if (slots_full(epoch)) {
 		hold_back(epoch, now_ns, ret);
 		return;
@@ -168,6 +192,8 @@ static uint64_t deadline(const struct epoch *epoch, uint64_t now_ns)
 
 	if (!epoch->running || epoch->busy || epoch->still)
 		return UINT64_MAX;
+	if (early_waits(epoch))
+		due = MIN(due, early_ns(epoch));
 	if (!epoch->blocked_ns)
 		return MAX(due, now_ns);
 	step = (now_ns - epoch->blocked_ns) / epoch->config.interval_ns + 1;
@@ -219,8 +245,11 @@ static void start(struct epoch *epoch, uint64_t now_ns, struct epoch_actions *re
 }
 
 /* The brake is taken off by half at each checkpoint that did not have to wait. */
-static void captured(struct epoch *epoch, uint64_t now_ns, struct epoch_actions *ret)
+static void captured(struct epoch *epoch, uint64_t pages, uint64_t now_ns,
+		     struct epoch_actions *ret)
 {
+	bool overflowed = epoch->rounds > epoch->began_early;
+
 	if (epoch->stalled)
 		return; /* asked for before the link was lost; goes nowhere */
 	assert(epoch->busy && !slots_full(epoch));
@@ -228,6 +257,8 @@ static void captured(struct epoch *epoch, uint64_t now_ns, struct epoch_actions 
 	epoch->captured = epoch->current++;
 	epoch->busy = false;
 	epoch->output = false;
+	epoch->early = overflowed || (epoch->early && pages > epoch->config.arena_pages / 2);
+	epoch->began_early = false;
 	epoch->dirty = 0;
 	epoch->round_dirty = 0;
 	epoch->rounds = 0;
@@ -288,7 +319,7 @@ static int apply(struct epoch *epoch, const struct epoch_event *ev, uint64_t now
 		load(epoch, ev);
 		break;
 	case EPOCH_EV_CAPTURED:
-		captured(epoch, now_ns, ret);
+		captured(epoch, ev->dirty, now_ns, ret);
 		break;
 	case EPOCH_EV_TOO_LARGE:
 		/* The estimate was too low; believe what was found. */

@@ -9,6 +9,9 @@
  * its bound (backpressure). Acknowledgements come in order and for what was sent; anything else
  * is a lying peer (P4).
  *
+ * An epoch larger than a slot needs live rounds first, and then the next one has such a round
+ * early, in the middle of its interval, until what its checkpoint finds would have fitted twice.
+ *
  * A capture or a round that was asked for is always answered before START is fed again.
  *
  * Modes: remus, a checkpoint every `interval`; kemari, as soon as output waits but
@@ -126,6 +129,8 @@ struct epoch {
 	uint64_t dirty;	      /* estimate for `current` */
 	uint32_t rounds;      /* live rounds of `current` */
 	uint64_t round_dirty; /* what the round in progress began with; 0: no round yet */
+	bool early;	      /* a round is due when half of the interval has passed */
+	bool began_early;     /* it was the first of `rounds` */
 	uint32_t hold_percent;
 	uint32_t disk_percent;
 	uint32_t throttle;

@@ -54,6 +54,7 @@ static void checkpoint(struct engine *e, const struct epoch_actions *a)
 		boundary_ns = slot->captured_ns;
 	} else {
 		sender_uncut(p->sender);
+		e->stats.too_large += r == -E2BIG;
 		ev.kind = EPOCH_EV_TOO_LARGE;
 		boundary_ns = clock_now_ns();
 	}

@@ -21,6 +21,9 @@ int stage_open(struct stage *ret, uint32_t nr_slots, uint64_t bytes, uint32_t st
 
 	assert(nr_slots && nr_slots <= STAGE_MAX_SLOTS);
 	s.slot_pages = MAX(bytes / nr_slots / PLATFORM_PAGE_BYTES, 16);
+	s.from = map_touched((size_t)s.slot_pages * sizeof(*s.from));
+	if (!s.from)
+		return -ENOMEM;
 	for (uint32_t i = 0; i < nr_slots; i++) {
 		struct stage_slot *slot = &s.slot[i];
 
@@ -38,6 +41,8 @@ int stage_open(struct stage *ret, uint32_t nr_slots, uint64_t bytes, uint32_t st
 
 void stage_close(struct stage *s)
 {
+	if (s->from)
+		munmap(s->from, (size_t)s->slot_pages * sizeof(*s->from));
 	for (uint32_t i = 0; i < s->nr_slots; i++) {
 		struct stage_slot *slot = &s->slot[i];
 

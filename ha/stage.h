@@ -35,6 +35,7 @@ struct stage {
 	uint32_t nr_slots;
 	uint64_t slot_pages; /* what one slot holds */
 	uint32_t state_room;
+	const void **from; /* the capture's: where the pages lie that a slot is to have */
 	struct stage_slot slot[STAGE_MAX_SLOTS];
 };
 

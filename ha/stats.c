@@ -180,6 +180,7 @@ struct json_object *stats_json(const struct stats_view *v)
 	add_u64(o, "bytes_raw", s->bytes_raw);
 	add_u64(o, "bytes_wire", s->bytes_wire);
 	add_u64(o, "live_rounds", s->live_rounds);
+	add_u64(o, "epochs_too_large", s->too_large);
 	add_pair(o, "copy", s->copy_total_bytes > 0, copy_names,
 		 (uint64_t[]){ s->copy_done_bytes, s->copy_total_bytes });
 	add_pair(o, "memory_kept", s->memory_kept, kept_names,

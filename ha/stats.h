@@ -34,6 +34,8 @@ struct stats {
 	uint64_t epochs_committed;
 	uint64_t bytes_raw, bytes_wire; /* of links that are gone, then of the present one */
 	uint64_t live_rounds;
+	uint64_t
+		too_large; /* checkpoints that found more than a slot holds, and were for nothing */
 	uint64_t backup_epoch, backup_age_ns, backup_heard_ns; /* the backup's word (P5) */
 	uint64_t copy_done_bytes, copy_total_bytes;
 	bool memory_kept;    /* the standby of the last copy had memory of the VM */

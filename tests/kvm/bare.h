@@ -49,12 +49,12 @@ static void print_char(char c)
 	__asm__ volatile("outb %0, %1" : : "a"(c), "d"((uint16_t)0x3f8));
 }
 
-static void pci_write(uint32_t slot, uint32_t reg, uint32_t v)
+static inline void pci_write(uint32_t slot, uint32_t reg, uint32_t v)
 {
 	out32(0xcf8, 0x80000000u | slot << 11 | reg);
 	out32(0xcfc, v);
 }
-static uint32_t pci_read(uint32_t slot, uint32_t reg)
+static inline uint32_t pci_read(uint32_t slot, uint32_t reg)
 {
 	out32(0xcf8, 0x80000000u | slot << 11 | reg);
 	return in32(0xcfc);
@@ -65,8 +65,8 @@ static uint32_t pci_read(uint32_t slot, uint32_t reg)
 #define REG16(d, at) (*(volatile uint16_t *)(volatile void *)((d)->bar + (at)))
 #define REG32(d, at) (*(volatile uint32_t *)(volatile void *)((d)->bar + (at)))
 
-static void describe(volatile struct desc *d, volatile const void *at, uint32_t len, uint16_t flags,
-		     uint16_t next)
+static inline void describe(volatile struct desc *d, volatile const void *at, uint32_t len,
+			    uint16_t flags, uint16_t next)
 {
 	d->low = (uint32_t)at;
 	d->high = 0;

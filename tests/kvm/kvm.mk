@@ -23,14 +23,14 @@ $(O)/tests/kvm/tiny $(O)/tests/kvm/hostile: $(O)/tests/kvm/%: tests/kvm/%.S
 	$(Q)objcopy -O binary -j .text $@.o $@
 tests: $(O)/tests/kvm/tiny $(O)/tests/kvm/hostile
 
-$(O)/tests/kvm/writer $(O)/tests/kvm/rings: $(O)/tests/kvm/%: tests/kvm/%.c tests/kvm/bare.h
+$(O)/tests/kvm/writer $(O)/tests/kvm/dirtier $(O)/tests/kvm/rings: $(O)/tests/kvm/%: tests/kvm/%.c tests/kvm/bare.h
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
 	$(Q)$(CC) -std=gnu17 $(WARN) -I. -m32 -march=i386 -Os -ffreestanding -fno-pic -no-pie \
 		-nostdlib -static -fno-stack-protector -fno-asynchronous-unwind-tables -fno-toplevel-reorder \
 		-Wl,--section-start=.head=0xffc00,-Ttext=0x100000,--build-id=none $< -o $@.elf
 	$(Q)objcopy -O binary -j .head -j .text -j .rodata $@.elf $@
-tests: $(O)/tests/kvm/writer $(O)/tests/kvm/rings
+tests: $(O)/tests/kvm/writer $(O)/tests/kvm/dirtier $(O)/tests/kvm/rings
 
 $(O)/tests/kvm/replay: $(O)/obj/tests/kvm/replay.o
 	@mkdir -p $(@D)

@@ -203,6 +203,76 @@ static void test_too_much_is_sent_in_rounds(void **state)
 	assert_true(act.set & EPOCH_DO_RESUME);
 }
 
+/* After an epoch that did not fit, half of each is sent early, until they are small again. */
+static void test_rounds_come_early_after_one_too_large(void **state)
+{
+	struct epoch epoch;
+
+	(void)state;
+	open_running(&epoch, &remus);
+	FEED(&epoch, 101, TICK);
+	FEED(&epoch, 102, TOO_LARGE, .dirty = 5000);
+	assert_true(act.set & EPOCH_DO_ROUND);
+	FEED(&epoch, 110, ROUND_DONE, .dirty = 100);
+	take(&epoch, 111, 2);
+	FEED(&epoch, 112, ACK, .epoch = 2);
+
+	assert_int_equal(act.deadline_ns, 161 * MS);
+	FEED(&epoch, 160, TICK);
+	assert_int_equal(act.set, 0);
+	FEED(&epoch, 161, TICK);
+	assert_int_equal(act.set, EPOCH_DO_ROUND);
+	assert_int_equal(act.epoch, 3);
+	FEED(&epoch, 190, ROUND_DONE, .dirty = 900);
+	assert_int_equal(act.set, 0);
+	assert_int_equal(act.deadline_ns, 211 * MS);
+	FEED(&epoch, 211, TICK);
+	assert_true(act.set & EPOCH_DO_CHECKPOINT);
+	assert_int_equal(FEED(&epoch, 212, CAPTURED, .dirty = 2500), 0);
+	FEED(&epoch, 212, SENT, .epoch = 3);
+	assert_int_equal(act.deadline_ns, 262 * MS);
+
+	FEED(&epoch, 262, TICK);
+	assert_int_equal(act.set, EPOCH_DO_ROUND);
+	FEED(&epoch, 270, ROUND_DONE, .dirty = 10);
+	FEED(&epoch, 312, TICK);
+	assert_int_equal(FEED(&epoch, 313, CAPTURED, .dirty = 2000), 0);
+	FEED(&epoch, 313, SENT, .epoch = 4);
+	FEED(&epoch, 314, ACK, .epoch = 4);
+
+	/* Half of a slot: the whole would have fitted. */
+	assert_int_equal(act.deadline_ns, 413 * MS);
+	FEED(&epoch, 380, TICK);
+	assert_int_equal(act.set, 0);
+}
+
+static void test_early_rounds_wait_for_a_slot(void **state)
+{
+	struct epoch_config alone = remus;
+	struct epoch epoch;
+
+	(void)state;
+	alone.max_in_flight = 1;
+	open_running(&epoch, &alone);
+	FEED(&epoch, 20, LOAD, .dirty = 9000);
+	FEED(&epoch, 30, ROUND_DONE, .dirty = 0);
+	FEED(&epoch, 101, TICK);
+	take(&epoch, 102, 2);
+	assert_int_equal(act.deadline_ns, 202 * MS);
+	FEED(&epoch, 170, TICK);
+	assert_int_equal(act.set, 0);
+	FEED(&epoch, 180, ACK, .epoch = 2);
+	assert_int_equal(act.set, EPOCH_DO_FREE | EPOCH_DO_ROUND);
+	/* It was too much all the same: what is left is sent in rounds, as ever. */
+	FEED(&epoch, 190, ROUND_DONE, .dirty = 5000);
+	assert_int_equal(act.set, EPOCH_DO_ROUND);
+	assert_int_equal(epoch.throttle, 0);
+	FEED(&epoch, 195, ROUND_DONE, .dirty = 10);
+	FEED(&epoch, 202, TICK);
+	take(&epoch, 203, 3);
+	assert_true(epoch.early);
+}
+
 static void test_rounds_that_do_not_converge_end(void **state)
 {
 	struct epoch epoch;
@@ -362,6 +432,8 @@ int main(void)
 		cmocka_unit_test(test_no_checkpoint_without_a_slot),
 		cmocka_unit_test(test_brake_is_taken_off),
 		cmocka_unit_test(test_too_much_is_sent_in_rounds),
+		cmocka_unit_test(test_rounds_come_early_after_one_too_large),
+		cmocka_unit_test(test_early_rounds_wait_for_a_slot),
 		cmocka_unit_test(test_rounds_that_do_not_converge_end),
 		cmocka_unit_test(test_stall_stops_the_guest_and_stop_frees_it),
 		cmocka_unit_test(test_last_epoch),
