@@ -24,7 +24,12 @@ static const struct word {
 	{ 0x00000007, 0, 2, 1u << 4 },
 	{ 0x00000007, 0, 3, 0 },
 	{ 0x00000007, 1, 0, 0 },
+	{ 0x00000007, 1, 1, 0 },
+	{ 0x00000007, 1, 2, 0 },
+	{ 0x00000007, 1, 3, 0 },
+	{ 0x00000007, 2, 3, 0 },
 	{ 0x0000000d, 0, 0, 0 },
+	{ 0x0000000d, 0, 3, 0 },
 	{ 0x0000000d, 1, 0, 0 },
 	{ 0x80000001, NO_SUBLEAF, 2, 0 },
 	{ 0x80000001, NO_SUBLEAF, 3, 0x0183f3ff },
@@ -33,9 +38,19 @@ static const struct word {
 	{ 0x80000021, NO_SUBLEAF, 0, 0 },
 };
 
-static struct leaf leaf_at(struct xen_leaves in, uint32_t i)
+/* MSRs that say what a processor has. Of ARCH_CAPABILITIES (Intel SDM vol. 4 tab. 2-2) two bits,
+ * RSBA and RRSBA, say what it lacks. */
+static const struct msr {
+	uint32_t index;
+	uint64_t ignored;
+} msrs[] = {
+	{ 0x000000ce, 0 },
+	{ 0x0000010a, 1u << 2 | 1u << 19 },
+};
+
+static struct leaf leaf_at(const struct xen_policy *in, uint32_t i)
 {
-	struct cursor c = cursor_over(in.bytes + (size_t)i * XEN_LEAF_BYTES, XEN_LEAF_BYTES);
+	struct cursor c = cursor_over(in->leaves + (size_t)i * XEN_LEAF_BYTES, XEN_LEAF_BYTES);
 	struct leaf l;
 
 	l.leaf = cursor_get_u32(&c);
@@ -46,9 +61,9 @@ static struct leaf leaf_at(struct xen_leaves in, uint32_t i)
 }
 
 /* 0 where there is no such leaf. */
-static uint32_t value_of(struct xen_leaves in, const struct word *w)
+static uint32_t value_of(const struct xen_policy *in, const struct word *w)
 {
-	for (uint32_t i = 0; i < in.nr; i++) {
+	for (uint32_t i = 0; i < in->nr_leaves; i++) {
 		struct leaf l = leaf_at(in, i);
 
 		if (l.leaf == w->leaf && (l.subleaf == w->subleaf || w->subleaf == NO_SUBLEAF))
@@ -57,7 +72,56 @@ static uint32_t value_of(struct xen_leaves in, const struct word *w)
 	return 0;
 }
 
-int xen_features_check(struct xen_leaves guest, struct xen_leaves host, struct reason *why)
+/* 0 where there is no such MSR. */
+static uint64_t msr_of(const struct xen_policy *in, uint32_t index)
+{
+	for (uint32_t i = 0; i < in->nr_msrs; i++) {
+		struct cursor c = cursor_over(in->msrs + (size_t)i * XEN_MSR_BYTES, XEN_MSR_BYTES);
+		uint32_t at = cursor_get_u32(&c);
+
+		cursor_get_u32(&c); /* flags: none are defined */
+		if (at == index)
+			return cursor_get_u64(&c);
+	}
+	return 0;
+}
+
+/* "GenuineIntel": leaf 0's ebx, edx, ecx; "" where there is no such leaf. */
+static void maker_of(const struct xen_policy *in, char ret[13])
+{
+	static const unsigned int order[] = { 1, 3, 2 };
+
+	for (size_t i = 0; i < ARRAY_SIZE(order); i++) {
+		const struct word w = { 0, NO_SUBLEAF, order[i], 0 };
+		uint32_t four = value_of(in, &w);
+
+		for (unsigned int j = 0; j < 4; j++)
+			ret[4 * i + j] = (char)(four >> (8 * j));
+	}
+	ret[12] = 0;
+	for (char *c = ret; *c; c++)
+		if (*c < ' ' || *c > '~')
+			*c = '?';
+}
+
+/* What a kernel does about its processor's faults, and how it calls the hypervisor, goes by it. */
+static int check_maker(const struct xen_policy *guest, const struct xen_policy *host,
+		       struct reason *why)
+{
+	char theirs[13], ours[13];
+
+	maker_of(guest, theirs);
+	maker_of(host, ours);
+	return strcmp(theirs, ours)
+		       ? reason_set(why, EOPNOTSUPP,
+				    "this host's processor is of \"%s\", the domain knows one of "
+				    "\"%s\"",
+				    ours, theirs)
+		       : 0;
+}
+
+static int check_words(const struct xen_policy *guest, const struct xen_policy *host,
+		       struct reason *why)
 {
 	static const char *const names[] = { "eax", "ebx", "ecx", "edx" };
 
@@ -72,4 +136,30 @@ int xen_features_check(struct xen_leaves guest, struct xen_leaves host, struct r
 					  w->leaf, names[w->reg], missing);
 	}
 	return 0;
+}
+
+static int check_msrs(const struct xen_policy *guest, const struct xen_policy *host,
+		      struct reason *why)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(msrs); i++) {
+		const struct msr *m = &msrs[i];
+		uint64_t missing = msr_of(guest, m->index) & ~msr_of(host, m->index) & ~m->ignored;
+
+		if (missing)
+			return reason_set(why, EOPNOTSUPP,
+					  "this host's processor lacks features that the domain "
+					  "has: MSR %#x, bits %#llx",
+					  m->index, (unsigned long long)missing);
+	}
+	return 0;
+}
+
+int xen_features_check(const struct xen_policy *guest, const struct xen_policy *host,
+		       struct reason *why)
+{
+	int err = check_maker(guest, host, why);
+
+	if (!err)
+		err = check_words(guest, host, why);
+	return err ? err : check_msrs(guest, host, why);
 }

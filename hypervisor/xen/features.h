@@ -10,12 +10,16 @@
 
 #include "base/err.h"
 
-struct xen_leaves {
-	const uint8_t *bytes; /* XEN_LEAF_BYTES each, as xen_cpuid_leaf_t */
-	uint32_t nr;
+/* A CPU policy of Xen's, as it serialises one. */
+struct xen_policy {
+	const uint8_t *leaves; /* XEN_LEAF_BYTES each, as xen_cpuid_leaf_t */
+	uint32_t nr_leaves;
+	const uint8_t *msrs; /* XEN_MSR_BYTES each, as xen_msr_entry_t */
+	uint32_t nr_msrs;
 };
 
-/* -EOPNOTSUPP names the leaf, the register and the bits that `host` lacks. */
-int xen_features_check(struct xen_leaves guest, struct xen_leaves host, struct reason *why);
+/* -EOPNOTSUPP names the makers, or the leaf or MSR and the bits that `host` lacks. */
+int xen_features_check(const struct xen_policy *guest, const struct xen_policy *host,
+		       struct reason *why);
 
 #endif

@@ -35,7 +35,9 @@ static int compare(struct xen_domain *d, xc_cpu_policy_t *policy, struct reason 
 {
 	cleanup_free xen_cpuid_leaf_t *leaves = NULL;
 	cleanup_free xen_msr_entry_t *entries = NULL;
-	struct xen_leaves guest = { d->about.cpuid, d->about.nr_leaves }, host;
+	const struct xen_policy guest = { d->about.cpuid, d->about.nr_leaves, d->about.msrs,
+					  d->about.nr_msrs };
+	struct xen_policy host;
 	uint32_t nr = 0, msrs = 0;
 
 	if (xc_cpu_policy_get_size(d->xch, &nr, &msrs))
@@ -47,8 +49,8 @@ static int compare(struct xen_domain *d, xc_cpu_policy_t *policy, struct reason 
 	if (xc_cpu_policy_get_system(d->xch, XEN_SYSCTL_cpu_policy_hvm_max, policy) ||
 	    xc_cpu_policy_serialise(d->xch, policy, leaves, &nr, entries, &msrs))
 		return -errno;
-	host = (struct xen_leaves){ (const uint8_t *)leaves, nr };
-	return xen_features_check(guest, host, why);
+	host = (struct xen_policy){ (const uint8_t *)leaves, nr, (const uint8_t *)entries, msrs };
+	return xen_features_check(&guest, &host, why);
 }
 
 static int check_features(struct xen_domain *d, struct reason *why)

@@ -142,13 +142,30 @@ static int memory(const libxl_domain_config *c, struct reason *why)
 	return 0;
 }
 
+static int count_bits(const libxl_bitmap *map)
+{
+	int n = 0;
+
+	for (uint32_t i = 0; i < map->size; i++)
+		n += __builtin_popcount(map->map[i]);
+	return n;
+}
+
 static int processors(const libxl_domain_config *c, struct reason *why)
 {
 	const libxl_domain_build_info *b = &c->b_info;
+	int plugged = count_bits(&b->avail_vcpus);
 
 	if (b->max_vcpus > (int)XEN_VCPUS_MAX)
 		return reason_set(why, EPERM, "it has %d processors, at most %u", b->max_vcpus,
 				  XEN_VCPUS_MAX);
+	/* Which of an HVM guest's are plugged in its device model knows, and it is started anew. */
+	if (c->c_info.type == LIBXL_DOMAIN_TYPE_HVM && b->avail_vcpus.size &&
+	    plugged < b->max_vcpus)
+		return reason_set(why, EPERM,
+				  "%d of its %d processors are plugged, which the other host could "
+				  "not repeat; xl vcpu-set all of them, or set maxvcpus to vcpus",
+				  plugged, b->max_vcpus);
 	if (set(b->nested_hvm))
 		return reason_set(why, EPERM,
 				  "it may run guests of its own, whose state is not part of a "

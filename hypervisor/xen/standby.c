@@ -26,6 +26,7 @@ struct xen_standby {
 	bool started;
 	int read_fd; /* the thread closes it: then a writer gets -EPIPE */
 	char mark[80];
+	bool up[XEN_VCPUS_MAX]; /* processors that the state has */
 	uint32_t made; /* the thread's, until it has ended: the domain that libxl has made */
 	int rc;	       /* likewise */
 
@@ -251,6 +252,9 @@ static int build(struct xen_standby *s, const struct xen_state *state, struct re
 {
 	int err;
 
+	for (uint32_t i = 0; i < XEN_VCPUS_MAX; i++)
+		s->up[i] = xen_state_has_vcpu(state, i);
+
 	xen_journal_clear();
 	err = xen_stream_end(s->write_fd, state);
 	end_stream(s);
@@ -278,14 +282,31 @@ int xen_standby_load(struct xen_standby *s, const void *state, size_t len, struc
 	return err;
 }
 
-/* The guest said at its boot, on another host, that it can suspend, and does not say it again. */
-static void repeat_offer(struct xen_domain *d)
+/* The guest's part of xenstore. */
+static void tell_guest(struct xen_domain *d, const char *node, const char *word)
 {
 	char path[64];
 
-	snprintf(path, sizeof(path), "/local/domain/%u/control/feature-suspend", d->domid);
-	if (!xs_write(d->xs, XBT_NULL, path, "1", 1))
+	snprintf(path, sizeof(path), "/local/domain/%u/%s", d->domid, node);
+	if (!xs_write(d->xs, XBT_NULL, path, word, (unsigned int)strlen(word)))
 		log_warning("event=unmarked path=%s reason=\"%s\"", path, strerror(errno));
+}
+
+/* The guest said at its boot, on another host, that it can suspend, and does not say it again. */
+static void repeat_offer(struct xen_domain *d)
+{
+	tell_guest(d, "control/feature-suspend", "1");
+}
+
+/* `xl vcpu-set` since it was described. An HVM guest has all of them (refuse.h). */
+static void follow_vcpus(struct xen_standby *s)
+{
+	for (uint32_t i = 0; i < s->d->about.nr_vcpus; i++) {
+		char node[32];
+
+		snprintf(node, sizeof(node), "cpu/%u/availability", i);
+		tell_guest(s->d, node, s->up[i] ? "online" : "offline");
+	}
 }
 
 int xen_standby_run(struct xen_standby *s, struct reason *why)
@@ -299,6 +320,7 @@ int xen_standby_run(struct xen_standby *s, struct reason *why)
 	} else {
 		xen_journal_clear();
 		repeat_offer(s->d);
+		follow_vcpus(s);
 		xen_domain_set_own(s->d);
 		clear_mark(s);
 		if (libxl_domain_unpause(s->d->ctx, s->d->domid, NULL))

@@ -4,6 +4,7 @@
 #include <xen/xen.h>
 
 #include <xen/hvm/params.h>
+#include <xen/hvm/save.h>
 
 const uint32_t xen_state_params[] = {
 	HVM_PARAM_STORE_PFN,
@@ -116,4 +117,20 @@ int xen_state_get(const void *bytes, size_t len, struct xen_state *ret, struct r
 				  s.emulator_len, XEN_STATE_EMULATOR_MAX);
 	*ret = s;
 	return 0;
+}
+
+/* Records, each behind {u16 type, u16 instance, u32 length}: Xen's public/hvm/save.h. */
+bool xen_state_has_vcpu(const struct xen_state *state, uint32_t vcpu)
+{
+	struct cursor in = cursor_over(state->context, state->context_len);
+
+	for (;;) {
+		uint16_t type = cursor_get_u16(&in), instance = cursor_get_u16(&in);
+		uint32_t len = cursor_get_u32(&in);
+
+		if (!cursor_get_view(&in, len) || !cursor_ok(&in) || type == HVM_SAVE_CODE(END))
+			return false;
+		if (type == HVM_SAVE_CODE(CPU) && instance == vcpu)
+			return true;
+	}
 }

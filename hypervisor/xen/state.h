@@ -61,5 +61,7 @@ static inline uint32_t xen_state_context_offset(uint32_t nr_params)
 /* Checked and bounded; `ret->context` and `ret->emulator` point into `bytes`. -EINVAL with value
  * and limit. */
 int xen_state_get(const void *bytes, size_t len, struct xen_state *ret, struct reason *why);
+/* Whether the context has this processor: Xen leaves out those that are down. */
+bool xen_state_has_vcpu(const struct xen_state *state, uint32_t vcpu);
 
 #endif

@@ -3,8 +3,8 @@
 # timeout: 900
 #
 # pollux-xen alone, on one host with Xen: what it refuses to adopt and to keep as a standby, each
-# with its reason; a checkpoint by hand (xen-move) that a standby of it goes on from; and
-# what is left when a companion is killed.
+# with its reason; a checkpoint by hand (xen-move) that a standby of it goes on from, with the
+# processors that it had by then; and what is left when a companion is killed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export LAB_NAME=${LAB_NAME:-pollux-xen} LAB_PLATFORM=xen
@@ -43,19 +43,31 @@ has_domains()
 say "what cannot be protected"
 refused "there is no domain nobody" pollux-xen --adopt nobody --run-dir /run/r
 refused_domain "no shadow paging" 'type = "pv"'
-if on a '[ -e /usr/lib/xen-4.17/boot/xen-shim ]'; then
-	refused_domain "pvshim" 'type = "pvh"' 'pvshim = 1'
-fi
+shim=usr/lib/xen-$(cat "$O/lab/xen/version")/boot/xen-shim
+lab push a "$O/lab/xen/$shim" "/$shim"
+refused_domain "pvshim" 'type = "pvh"' 'pvshim = 1'
+on a "rm /$shim"
+refused_domain "virtual NUMA" 'type = "pvh"' \
+	'vnuma = [ [ "pnode=0", "size=128", "vcpus=0", "vdistances=10" ] ]'
 refused_domain "is below its maxmem" 'type = "pvh"' 'maxmem = 160'
 refused_domain "nomigrate" 'type = "pvh"' 'nomigrate = 1'
 refused_domain "I/O ports of the host" 'type = "pvh"' 'ioports = [ "2f8-2ff" ]'
 refused_domain "is called web0" 'type = "pvh"' 'vif = [ "bridge=br0,vifname=web0" ]'
 
-say "a checkpoint by hand"
+# vcpu_is STATE: of the second processor, as xl shows it; "--p": it is down.
+vcpu_is() { on a 'xl vcpu-list redis' | awk '$3 == 1 { print $5 }' | grep -q -- "$1"; }
+becomes_vcpu() { until_true "$LIMIT" vcpu_is "$1" || fail "not $1: $(on a xl vcpu-list redis)"; }
+
+say "a checkpoint by hand, with one processor less than when it was described"
+on a "sed -i 's/^vcpus = .*/vcpus = 2/' $VM_FILE"
 vm_start a
+becomes_vcpu '[^p]$'
 lab client redis-cli -h $VM_ADDRESS set key before >/dev/null
 serve --adopt redis
-on a 'mkdir -p /run/m && xen-move save /run/c /run/m'
+on a 'mkdir -p /run/m && xen-move describe /run/c /run/m && mv /run/m/config.json /run/described.json'
+on a xl vcpu-set redis 1
+becomes_vcpu '--p'
+on a 'xen-move save /run/c /run/m && mv /run/described.json /run/m/config.json'
 refused "has the same uuid" pollux-xen --standby --config /run/m/config.json --run-dir /run/r
 on a xen-move destroy /run/c
 ended
@@ -91,6 +103,11 @@ serve --standby --config /run/m/config.json
 on a 'xen-move load /run/c /run/m'
 until_true "$LIMIT" vm_answers || fail "the guest does not answer"
 [ "$(lab client redis-cli -h $VM_ADDRESS get key)" = before ] || fail "what was written is lost"
+vcpu_is '--p' || fail "its second processor: $(on a xl vcpu-list redis)"
+on a 'xenstore-read /local/domain/$(xl domid redis)/cpu/1/availability' | grep -qx offline ||
+	fail "xenstore has its second processor plugged"
+on a xl vcpu-set redis 2
+becomes_vcpu '[^p]$'
 
 say "it outlives its companion, and another one adopts it"
 on a 'kill -9 $(cat /run/c.pid)'

@@ -2,8 +2,9 @@
 /*
  * Moves a domain of Xen by what pollux-xen offers and nothing else: a checkpoint by hand.
  *
- *	xen-move save RUN_DIR FOLDER	suspends the domain that is adopted there; writes its
- *					description, memory and state; it stays suspended
+ *	xen-move describe RUN_DIR FOLDER	writes the description of the domain that is adopted
+ *there xen-move save RUN_DIR FOLDER	suspends it; writes its description, memory and state; it
+ *					stays suspended
  *	xen-move load RUN_DIR FOLDER	fills the standby there with them and lets it run
  *	xen-move destroy RUN_DIR	ends domain and companion
  */
@@ -160,9 +161,8 @@ static void save_state(const char *folder)
 	close(fd);
 }
 
-static void save(const char *folder)
+static void describe(const char *folder, struct xen_description *ret)
 {
-	struct xen_description d;
 	struct reason why = { "" };
 	int fd, described = -1;
 	struct control_call c = { .op = CONTROL_DESCRIBE, .ret_fds = &described, .nr_fds = 1 };
@@ -174,11 +174,20 @@ static void save(const char *folder)
 	len = cursor_get_u64(&in);
 	text = calloc(1, len + 1);
 	check(text && !file_read_at(described, text, len, 0), "description");
-	if (xen_description_parse(text, &d, &why))
+	if (xen_description_parse(text, ret, &why))
 		fail("description", why.text);
 	fd = file_in(folder, "config.json", O_WRONLY | O_CREAT | O_TRUNC);
 	check(!file_write_at(fd, text, len, 0), "config.json");
 	close(fd);
+	free(text);
+}
+
+static void save(const char *folder)
+{
+	struct xen_description d;
+	int fd;
+
+	describe(folder, &d);
 	suspend();
 	fd = file_in(folder, "memory", O_WRONLY | O_CREAT | O_TRUNC);
 	copy_memory(&d, fd, true);
@@ -217,10 +226,15 @@ static void load(const char *folder)
 
 int main(int argc, char **argv)
 {
+	struct xen_description ignored;
+
 	if (argc < 3)
-		fail("usage", "xen-move save|load RUN_DIR FOLDER, xen-move destroy RUN_DIR");
+		fail("usage",
+		     "xen-move describe|save|load RUN_DIR FOLDER, xen-move destroy RUN_DIR");
 	hello(argv[2]);
-	if (!strcmp(argv[1], "save") && argc == 4) {
+	if (!strcmp(argv[1], "describe") && argc == 4) {
+		describe(argv[3], &ignored);
+	} else if (!strcmp(argv[1], "save") && argc == 4) {
 		save(argv[3]);
 	} else if (!strcmp(argv[1], "load") && argc == 4) {
 		load(argv[3]);
@@ -233,7 +247,7 @@ int main(int argc, char **argv)
 
 		call(&c, &in);
 	} else {
-		fail("usage", "save, load or destroy");
+		fail("usage", "describe, save, load or destroy");
 	}
 	return 0;
 }

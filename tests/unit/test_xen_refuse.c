@@ -144,6 +144,9 @@ static void test_device_models(void **state)
 
 static void test_memory_and_processors(void **state)
 {
+	struct reason why = { "" };
+	uint8_t one = 1, both = 3;
+
 	(void)state;
 	good();
 	config.b_info.num_vnuma_nodes = 2;
@@ -154,6 +157,15 @@ static void test_memory_and_processors(void **state)
 	refused("129 processors, at most 128");
 	libxl_defbool_set(&config.b_info.nested_hvm, true);
 	refused("nestedhvm");
+	/* Of a PVH guest they are followed; of one that does not say, libxl plugs them all. */
+	config.b_info.avail_vcpus = (libxl_bitmap){ .size = 1, .map = &one };
+	assert_int_equal(xen_refuse(&config, &why), 0);
+	good_hvm();
+	assert_int_equal(xen_refuse(&config, &why), 0);
+	config.b_info.avail_vcpus = (libxl_bitmap){ .size = 1, .map = &both };
+	assert_int_equal(xen_refuse(&config, &why), 0);
+	config.b_info.avail_vcpus = (libxl_bitmap){ .size = 1, .map = &one };
+	refused("1 of its 2 processors are plugged");
 	config.b_info.altp2m = LIBXL_ALTP2M_MODE_MIXED;
 	refused("altp2m");
 	libxl_defbool_set(&config.b_info.disable_migrate, true);
@@ -218,7 +230,19 @@ struct leaf {
 	uint32_t leaf, subleaf, a, b, c, d;
 };
 
-static struct xen_leaves leaves(uint8_t *room, const struct leaf *l, uint32_t n)
+struct msr {
+	uint32_t index;
+	uint64_t value;
+};
+
+struct processor {
+	struct leaf leaf[3];
+	struct msr msr[2];
+};
+
+static const struct leaf intel = { 0, UINT32_MAX, 13, 0x756e6547, 0x6c65746e, 0x49656e69 };
+
+static void put_leaves(uint8_t *room, const struct leaf *l, uint32_t n)
 {
 	struct cursor out = cursor_over(room, (size_t)n * XEN_LEAF_BYTES);
 
@@ -230,33 +254,94 @@ static struct xen_leaves leaves(uint8_t *room, const struct leaf *l, uint32_t n)
 		for (size_t w = 0; w < ARRAY_SIZE(words); w++)
 			cursor_put_u32(&out, words[w]);
 	}
-	return (struct xen_leaves){ room, n };
 }
 
-static int compare(const struct leaf *guest, const struct leaf *host, struct reason *why)
+static void put_msrs(uint8_t *room, const struct msr *m, uint32_t n)
 {
-	uint8_t rooms[2][2 * XEN_LEAF_BYTES];
+	struct cursor out = cursor_over(room, (size_t)n * XEN_MSR_BYTES);
 
-	return xen_features_check(leaves(rooms[0], guest, 2), leaves(rooms[1], host, 2), why);
+	for (uint32_t i = 0; i < n; i++) {
+		cursor_put_u32(&out, m[i].index);
+		cursor_put_u32(&out, 0);
+		cursor_put_u64(&out, m[i].value);
+	}
+}
+
+static int compare(const struct processor *guest, const struct processor *host, struct reason *why)
+{
+	const struct processor *p[] = { guest, host };
+	uint8_t leaves[2][ARRAY_SIZE(guest->leaf) * XEN_LEAF_BYTES];
+	uint8_t msrs[2][ARRAY_SIZE(guest->msr) * XEN_MSR_BYTES];
+	struct xen_policy policy[2];
+
+	for (size_t i = 0; i < 2; i++) {
+		put_leaves(leaves[i], p[i]->leaf, ARRAY_SIZE(p[i]->leaf));
+		put_msrs(msrs[i], p[i]->msr, ARRAY_SIZE(p[i]->msr));
+		policy[i] = (struct xen_policy){ leaves[i], ARRAY_SIZE(p[i]->leaf), msrs[i],
+						 ARRAY_SIZE(p[i]->msr) };
+	}
+	return xen_features_check(&policy[0], &policy[1], why);
+}
+
+static void lacks(const struct processor *guest, const struct processor *host, const char *words)
+{
+	struct reason why = { "" };
+
+	assert_int_equal(compare(guest, host, &why), -EOPNOTSUPP);
+	if (!strstr(why.text, words))
+		fail_msg("\"%s\" does not say \"%s\"", why.text, words);
 }
 
 static void test_features(void **state)
 {
-	struct leaf guest[2] = { { 1, UINT32_MAX, 0, 0, 1u << 28, 0xff },
-				 { 7, 0, 2, 1u << 5, 0, 0 } };
-	struct leaf host[2] = { { 1, UINT32_MAX, 9, 9, 1u << 28, 0xff },
-				{ 7, 0, 0, 1u << 5 | 1u << 3, 0, 1 } };
+	struct processor guest = {
+		{ intel, { 1, UINT32_MAX, 0, 0, 1u << 28, 0xff }, { 7, 0, 2, 1u << 5, 0, 0 } },
+		{ { 0xce, 1u << 31 }, { 0x10a, 1u << 0 } }
+	};
+	struct processor host = { { intel,
+				    { 1, UINT32_MAX, 9, 9, 1u << 28, 0xff },
+				    { 7, 0, 0, 1u << 5 | 1u << 3, 0, 1 } },
+				  { { 0xce, 1u << 31 }, { 0x10a, 1u << 0 | 1u << 3 } } };
 	struct reason why = { "" };
 
 	(void)state;
-	assert_int_equal(compare(guest, host, &why), 0);
-	guest[0].c |= 1u << 27; /* OSXSAVE: the guest's own doing */
-	assert_int_equal(compare(guest, host, &why), 0);
-	host[1].b = 1u << 3;
-	assert_int_equal(compare(guest, host, &why), -EOPNOTSUPP);
-	assert_non_null(strstr(why.text, "leaf 0x7, ebx, bits 0x20"));
-	host[1].leaf = 6; /* a host that has not even the leaf */
-	assert_int_equal(compare(guest, host, &why), -EOPNOTSUPP);
+	assert_int_equal(compare(&guest, &host, &why), 0);
+	guest.leaf[1].c |= 1u << 27; /* OSXSAVE: the guest's own doing */
+	assert_int_equal(compare(&guest, &host, &why), 0);
+	host.leaf[2].b = 1u << 3;
+	lacks(&guest, &host, "leaf 0x7, ebx, bits 0x20");
+	host.leaf[2].leaf = 6; /* a host that has not even the leaf */
+	lacks(&guest, &host, "leaf 0x7, ebx, bits 0x20");
+	host.leaf[2] = guest.leaf[2];
+
+	host.leaf[2].subleaf = guest.leaf[2].subleaf = 1;
+	guest.leaf[2].d = 1u << 4;
+	lacks(&guest, &host, "leaf 0x7, edx, bits 0x10");
+	host.leaf[2] = guest.leaf[2];
+	assert_int_equal(compare(&guest, &host, &why), 0);
+}
+
+static void test_msrs_and_maker(void **state)
+{
+	struct processor guest = { { intel }, { { 0xce, 1u << 31 }, { 0x10a, 1u << 8 } } };
+	struct processor host = guest;
+	struct reason why = { "" };
+
+	(void)state;
+	assert_int_equal(compare(&guest, &host, &why), 0);
+	host.msr[1].value = 0;
+	lacks(&guest, &host, "MSR 0x10a, bits 0x100");
+	host.msr[0].index = 0x10b;
+	host.msr[1].value = 1u << 8;
+	lacks(&guest, &host, "MSR 0xce, bits 0x80000000");
+	host.msr[0].index = 0xce;
+	guest.msr[1].value |= 1u << 2; /* RSBA: the host is the better one */
+	assert_int_equal(compare(&guest, &host, &why), 0);
+
+	host.leaf[0].b = 0x68747541; /* "Auth" */
+	lacks(&guest, &host, "of \"AuthineIntel\", the domain knows one of \"GenuineIntel\"");
+	host.leaf[0].b = 0x01020304;
+	lacks(&guest, &host, "of \"????ineIntel\"");
 }
 
 int main(void)
@@ -269,6 +354,7 @@ int main(void)
 		cmocka_unit_test(test_memory_and_processors),
 		cmocka_unit_test(test_disks),
 		cmocka_unit_test(test_features),
+		cmocka_unit_test(test_msrs_and_maker),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

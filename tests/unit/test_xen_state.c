@@ -55,6 +55,38 @@ static void test_round_trip(void **state)
 	assert_memory_equal(out.emulator, "model", 5);
 }
 
+/* What Xen's HVM context looks like from outside. */
+static void test_processors_that_are_up(void **state)
+{
+	static const struct {
+		uint16_t type, instance;
+		uint32_t len;
+	} records[] = { { 1, 0, 24 }, { 2, 0, 40 }, { 3, 1, 0 },
+			{ 2, 2, 40 }, { 0, 0, 0 },  { 2, 3, 0 } };
+	uint8_t context[256] = { 0 };
+	struct cursor out = cursor_over(context, sizeof(context));
+	struct xen_state s;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(records); i++) {
+		cursor_put_u16(&out, records[i].type);
+		cursor_put_u16(&out, records[i].instance);
+		cursor_put_u32(&out, records[i].len);
+		cursor_put_room(&out, records[i].len);
+	}
+	assert_true(cursor_ok(&out));
+	s = sample(context, (uint32_t)(out.pos - context));
+	assert_true(xen_state_has_vcpu(&s, 0));
+	assert_false(xen_state_has_vcpu(&s, 1));
+	assert_true(xen_state_has_vcpu(&s, 2));
+	assert_false(xen_state_has_vcpu(&s, 3)); /* behind the end */
+	for (uint32_t len = 1; len < 128; len++) {
+		s.context_len = len;
+		assert_true(xen_state_has_vcpu(&s, 0) == (len >= 32 + 48));
+		assert_false(xen_state_has_vcpu(&s, 2));
+	}
+}
+
 /* A PVH guest's. */
 static void test_no_emulator(void **state)
 {
@@ -144,9 +176,13 @@ static void test_bad_values(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_context_in_place),
-		cmocka_unit_test(test_no_room),	   cmocka_unit_test(test_bad_frames),
-		cmocka_unit_test(test_bad_values), cmocka_unit_test(test_no_emulator),
+		cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_context_in_place),
+		cmocka_unit_test(test_no_room),
+		cmocka_unit_test(test_bad_frames),
+		cmocka_unit_test(test_bad_values),
+		cmocka_unit_test(test_no_emulator),
+		cmocka_unit_test(test_processors_that_are_up),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
