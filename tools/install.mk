@@ -29,6 +29,7 @@ install: $(PROGRAMS) $(O)/bin/pollux-xen $(NBD_PLUGIN) $(MAN_PAGES)
 	install -d -m 755 $(DESTDIR)/etc/pollux $(DESTDIR)$(PREFIX)/lib/systemd/system
 	install -d -m 755 $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	$(O)/bin/pollux completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/pollux
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/pollux tools/monitoring/pollux.rules.yml tools/monitoring/grafana.json
 	sed 's|@PREFIX@|$(PREFIX)|' tools/systemd/polluxd.service \
 		>$(DESTDIR)$(PREFIX)/lib/systemd/system/polluxd.service
 	$(foreach m,$(MAN_PAGES),install -D -m 644 $(m) \
