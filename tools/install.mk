@@ -24,6 +24,7 @@ install: $(PROGRAMS) $(O)/bin/pollux-xen $(NBD_PLUGIN) $(MAN_PAGES)
 	install -D -m 755 $(O)/bin/pollux-ha $(DESTDIR)$(PREFIX)/libexec/pollux/pollux-ha
 	install -D -m 755 $(O)/bin/pollux-xen $(DESTDIR)$(PREFIX)/libexec/pollux/pollux-xen
 	install -D -m 755 $(O)/bin/pollux-ha-xen $(DESTDIR)$(PREFIX)/libexec/pollux/pollux-ha-xen
+	install -D -m 755 tools/cli/report.sh $(DESTDIR)$(PREFIX)/libexec/pollux/pollux-report
 	install -D -m 755 hypervisor/xen/block-pollux $(DESTDIR)/etc/xen/scripts/block-pollux
 	install -D -m 755 $(NBD_PLUGIN) $(DESTDIR)$(NBDKIT_PLUGINS)/nbdkit-pollux-plugin.so
 	install -d -m 755 $(DESTDIR)/etc/pollux $(DESTDIR)$(PREFIX)/lib/systemd/system

@@ -51,6 +51,21 @@ sed -i 's/^interval = .*/interval = 1ms/' "$T/dumped"
 expect 1 "interval: 1ms is not between" on a config check "$T/dumped"
 expect 1 "No such file" on a config dump "$T/nothing"
 
+# A report has what was said, and no key.
+cat "$T/a/key.pem" >>"$T/a/log/db-ha.log"
+echo 'password=hunter2' >>"$T/a/log/db-ha.log"
+PATH=$(realpath "$BIN"):$PATH POLLUX_CONF=$T/a/pollux.conf expect 0 "look through it" on a report "$T/report.tar.gz"
+[ "$(stat -c %a "$T/report.tar.gz")" = 600 ] || fail "others may read the report"
+mkdir "$T/report"
+tar -C "$T/report" --strip-components=1 -x -f "$T/report.tar.gz" || fail "the report is no tar"
+jq -e '.vms[0].name == "db"' "$T/report/status.json" >/dev/null || fail "no status: $(cat "$T/report/status.json")"
+grep -q '^interval = 100ms$' "$T/report/config" || fail "no configuration"
+grep -q 'subject=CN = a' "$T/report/cert" || fail "no certificate: $(cat "$T/report/cert")"
+grep -q 'a private key was here' "$T/report/log/db-ha.log" || fail "no log: $(ls -R "$T/report")"
+[ -s "$T/report/record/db" ] || fail "no record: $(ls -R "$T/report")"
+! grep -rqF -e "$(sed -n 2p "$T/a/key.pem")" -e hunter2 "$T/report" || fail "a secret is in the report"
+expect 3 "exists" on a report "$T/report.tar.gz"
+
 # bash completes what there is. complete WORD...: what may come, for the last of them.
 cat >"$T/complete" <<'SH'
 eval "$(pollux completion bash)"
@@ -70,6 +85,7 @@ completed()
 	[ "$got" = "$wanted " ] || fail "completion of \"$*\": $got, not $wanted"
 }
 completed "config completion" co
+completed "reprotect report" rep
 completed "create list console shutdown destroy" vm ""
 completed "db" protect d
 completed "db --force --reason=" unprotect ""

@@ -19,6 +19,8 @@ $(FAKE)/pollux-vmm: $(O)/obj/tests/unit/fake_programs.o $(O)/obj/tests/unit/fake
 	$(CC) $(LDFLAGS_ALL) $^ $(LIBS_ha) -o $@
 $(FAKE)/pollux-ha $(FAKE)/pollux-xen $(FAKE)/pollux-ha-xen: $(FAKE)/pollux-vmm
 	ln -sf pollux-vmm $@
+$(FAKE)/pollux-report: tools/cli/report.sh $(FAKE)/pollux-vmm
+	ln -sf $(abspath $<) $@
 .PHONY: tools-tests
-tools-tests: $(FAKE)/pollux-vmm $(FAKE)/pollux-ha $(FAKE)/pollux-xen $(FAKE)/pollux-ha-xen $(O)/bin/polluxd $(O)/bin/pollux
+tools-tests: $(FAKE)/pollux-report $(FAKE)/pollux-vmm $(FAKE)/pollux-ha $(FAKE)/pollux-xen $(FAKE)/pollux-ha-xen $(O)/bin/polluxd $(O)/bin/pollux
 tests: tools-tests

@@ -42,6 +42,7 @@ cli_fn cli_vm_create, cli_vm_list, cli_vm_console, cli_vm_shutdown, cli_vm_destr
 cli_fn cli_protect, cli_unprotect, cli_reprotect, cli_status, cli_failover, cli_switchover;
 cli_fn cli_verify, cli_events, cli_wait, cli_version;
 cli_fn cli_check, cli_config_check, cli_config_dump, cli_top, cli_completion, cli_help;
+cli_fn cli_report;
 
 /* "pollux: TEXT" on standard error; returns `code`. */
 __attribute__((format(printf, 2, 3))) int cli_fail(enum cli_exit code, const char *fmt, ...);

@@ -35,6 +35,8 @@ const struct cli_command cli_commands[] = {
 	  "whether polluxd would take it" },
 	{ "config dump", 0, 1, ALLOW_FILE, cli_config_dump, "[FILE]",
 	  "all of it, with the defaults" },
+	{ "report", 0, 1, ALLOW_FILE, cli_report, "[FILE]",
+	  "what whoever looks into a problem asks for, in one file" },
 	{ "completion", 1, 8, ALLOW_WORDS, cli_completion, "bash",
 	  "a script that completes these commands" },
 	{ "version", 0, 0, 0, cli_version, "", "of this program" },

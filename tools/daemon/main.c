@@ -91,6 +91,8 @@ static int open_loop(struct daemon *d, struct reason *why)
 	if (r >= 0)
 		r = sd_event_add_time_relative(d->loop, NULL, CLOCK_MONOTONIC, 0, 10000, on_tick,
 					       d);
+	if (r >= 0)
+		r = sd_event_set_watchdog(d->loop, true); /* if systemd asks for it */
 	return r < 0 ? reason_set(why, -r, "event loop: %s", strerror(-r)) : 0;
 }
 
