@@ -36,7 +36,7 @@ LIBS_ha := $(shell $(PKG_CONFIG) --libs openssl liblz4 libzstd zlib libxxhash js
 	2>/dev/null)
 LIBS_xenctrl := $(shell $(PKG_CONFIG) --libs xencontrol xenforeignmemory xenevtchn xenstore 2>/dev/null)
 LIBS_daemon := $(shell $(PKG_CONFIG) --libs openssl json-c libsystemd libmicrohttpd inih 2>/dev/null)
-LIBS_cli := $(shell $(PKG_CONFIG) --libs json-c inih xlutil xenlight 2>/dev/null)
+LIBS_cli := $(shell $(PKG_CONFIG) --libs json-c inih openssl libxxhash xlutil xenlight 2>/dev/null)
 
 # V=1 shows the commands.
 Q := $(if $(V),,@)
@@ -103,7 +103,7 @@ $(O)/bin/polluxd: $(O)/obj/tools/daemon/main.o \
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LIBS_daemon) $(LIBS_ha) -o $@
 
-$(O)/bin/pollux: $(O)/obj/tools/cli/main.o $(foreach d,tools/cli tools/common disk-replica base,$(call archive,$(d)))
+$(O)/bin/pollux: $(O)/obj/tools/cli/main.o $(foreach d,tools/cli tools/common ha disk-replica base,$(call archive,$(d)))
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LIBS_cli) -o $@

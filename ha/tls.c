@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "ha/socket.h"
+#include "ha/tls_psk.h"
 
 #include <openssl/err.h>
 #include <openssl/ssl.h>
@@ -28,12 +29,14 @@
 
 struct tls_context {
 	SSL_CTX *ssl; /* NULL: encryption is off */
+	bool psk;     /* a shared secret stands for both certificates */
 };
 
 struct tls_conn {
 	int fd;
 	int interrupt_fd;
 	SSL *ssl; /* NULL: bare */
+	bool psk;
 	pthread_mutex_t lock;
 	atomic_bool closed;
 	uint64_t written; /* since the last change of keys; the writer's */
@@ -66,7 +69,7 @@ static int load_files(SSL_CTX *ssl, const struct tls_settings *s, struct refusal
 	return 0;
 }
 
-static int setup(SSL_CTX *ssl, const struct tls_settings *s, struct refusal *why)
+static int setup(SSL_CTX *ssl, struct refusal *why)
 {
 	ERR_clear_error();
 	if (SSL_CTX_set_min_proto_version(ssl, TLS1_3_VERSION) != 1 ||
@@ -81,7 +84,7 @@ static int setup(SSL_CTX *ssl, const struct tls_settings *s, struct refusal *why
 	SSL_CTX_set_num_tickets(ssl, 0);
 	SSL_CTX_set_read_ahead(ssl, 1);
 	SSL_CTX_set_default_read_buffer_len(ssl, READ_BUFFER);
-	return load_files(ssl, s, why);
+	return 0;
 }
 
 /* OpenSSL writes with write(2): a peer that is gone must be an error, not a signal. */
@@ -106,7 +109,32 @@ int tls_context_open(struct tls_context **ret, const struct tls_settings *s, str
 	}
 	ignore_sigpipe();
 	ctx->ssl = SSL_CTX_new(TLS_method());
-	r = ctx->ssl ? setup(ctx->ssl, s, why) : refusal_set(why, PROTO_NO_MEMORY, "a TLS context");
+	r = ctx->ssl ? setup(ctx->ssl, why) : refusal_set(why, PROTO_NO_MEMORY, "a TLS context");
+	if (!r)
+		r = load_files(ctx->ssl, s, why);
+	if (r < 0) {
+		tls_context_close(ctx);
+		return r;
+	}
+	*ret = ctx;
+	return 0;
+}
+
+int tls_context_open_psk(struct tls_context **ret, const uint8_t key[TLS_PSK_BYTES],
+			 struct refusal *why)
+{
+	struct tls_context *ctx = calloc(1, sizeof(*ctx));
+	int r;
+
+	if (!ctx)
+		return refusal_set(why, PROTO_NO_MEMORY, "a TLS context");
+	ignore_sigpipe();
+	ctx->psk = true;
+	ctx->ssl = SSL_CTX_new(TLS_method());
+	if (!ctx->ssl || tls_psk_setup(ctx->ssl, key))
+		r = refusal_set(why, PROTO_NO_MEMORY, "a TLS context");
+	else
+		r = setup(ctx->ssl, why);
 	if (r < 0) {
 		tls_context_close(ctx);
 		return r;
@@ -242,7 +270,7 @@ static int handshake(struct tls_conn *c, const struct tls_open_options *o, struc
 
 	SSL_set_app_data(c->ssl, c);
 	SSL_set_verify(c->ssl, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, note_peer);
-	r = expect_name(c->ssl, o->peer_name, why);
+	r = expect_name(c->ssl, c->psk ? NULL : o->peer_name, why);
 	if (r < 0)
 		return r;
 	if (o->side == TLS_CLIENT)
@@ -254,7 +282,9 @@ static int handshake(struct tls_conn *c, const struct tls_open_options *o, struc
 		errno = 0;
 		n = SSL_do_handshake(c->ssl);
 		if (n == 1)
-			return 0;
+			return !c->psk || tls_psk_proven(c->ssl)
+				       ? 0
+				       : refusal_set(why, PROTO_TLS_FAILED, "no secret was used");
 		err = SSL_get_error(c->ssl, n);
 		if (err != SSL_ERROR_WANT_READ && err != SSL_ERROR_WANT_WRITE)
 			return ssl_refusal(c, err, why);
@@ -306,6 +336,7 @@ int tls_open(struct tls_conn **ret, struct tls_context *ctx, int fd,
 	c->fd = fd;
 	c->interrupt_fd = o->interrupt_fd;
 	c->rekey_bytes = REKEY_BYTES;
+	c->psk = ctx->psk;
 	pthread_mutex_init(&c->lock, NULL);
 	if (!ctx->ssl) {
 		*ret = c;

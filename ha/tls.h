@@ -17,6 +17,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define TLS_PSK_BYTES 32u
+
 /* PEM files. The CA signs both hosts; a host's certificate carries its name as SAN. */
 struct tls_settings {
 	bool encryption; /* false: nothing below is read */
@@ -29,6 +31,9 @@ struct tls_context; /* read-only once open: any number of threads and connection
 struct tls_conn;
 
 int tls_context_open(struct tls_context **ret, const struct tls_settings *s, struct refusal *why);
+/* Of two that share a secret and have no certificates (tls_psk.h): peer names are not looked at. */
+int tls_context_open_psk(struct tls_context **ret, const uint8_t key[TLS_PSK_BYTES],
+			 struct refusal *why);
 void tls_context_close(struct tls_context *ctx);
 
 enum tls_side {

@@ -31,6 +31,7 @@ struct cli {
 	bool force, follow, json;
 	bool repair, memory, disks; /* of verify */
 	const char *reason, *until;
+	const char *name, *listen, *token, *address; /* of host */
 	uint64_t timeout_ns;
 	uint64_t warning_ns, critical_ns; /* of check; 0: not said */
 	struct json_object *options;	  /* of protect: name -> text */
@@ -42,7 +43,8 @@ cli_fn cli_vm_create, cli_vm_list, cli_vm_console, cli_vm_shutdown, cli_vm_destr
 cli_fn cli_protect, cli_unprotect, cli_reprotect, cli_status, cli_failover, cli_switchover;
 cli_fn cli_verify, cli_events, cli_wait, cli_version;
 cli_fn cli_check, cli_config_check, cli_config_dump, cli_top, cli_completion, cli_help;
-cli_fn cli_report;
+cli_fn cli_report, cli_host_init, cli_host_invite, cli_host_join, cli_host_list, cli_host_renew,
+	cli_host_remove;
 
 /* "pollux: TEXT" on standard error; returns `code`. */
 __attribute__((format(printf, 2, 3))) int cli_fail(enum cli_exit code, const char *fmt, ...);

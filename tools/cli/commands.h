@@ -14,7 +14,8 @@ enum cli_allow {
 	ALLOW_PROTECTION = 32,
 	ALLOW_VERIFY = 64,
 	ALLOW_LAG = 128,
-	ALLOW_FILE = 256,  /* its argument is one */
+	ALLOW_FILE = 256, /* its argument is one */
+	ALLOW_HOST = 1024,
 	ALLOW_WORDS = 512, /* what looks like options is none */
 };
 

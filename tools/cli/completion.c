@@ -35,6 +35,7 @@ static const struct {
 	{ ALLOW_TIMEOUT, "--timeout=" },
 	{ ALLOW_PROTECTION, "--interval=\n--mode=\n--codec=\n--netbuf=\n--timeout=\n--commit=" },
 	{ ALLOW_VERIFY, "--repair\n--memory\n--disks" },
+	{ ALLOW_HOST, "--name=\n--listen=\n--token=\n--address=" },
 	{ ALLOW_LAG, "--warning=\n--critical=" },
 };
 

@@ -95,6 +95,26 @@ static bool take_verify(struct cli *cli, const char *arg)
 	return flag;
 }
 
+static bool take_host(struct cli *cli, const char *arg, const char *next, int *ret_more)
+{
+	const struct {
+		const char *name, **into;
+	} options[] = { { "--name", &cli->name },
+			{ "--listen", &cli->listen },
+			{ "--token", &cli->token },
+			{ "--address", &cli->address } };
+
+	for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
+		const char *v = value_of(arg, options[i].name, next, ret_more);
+
+		if (v && *v) {
+			*options[i].into = v;
+			return true;
+		}
+	}
+	return false;
+}
+
 static int take_option(struct cli *cli, const struct cli_command *c, const char *arg,
 		       const char *next, int *ret_more)
 {
@@ -130,6 +150,8 @@ static int take_option(struct cli *cli, const struct cli_command *c, const char 
 		return take_duration("--warning", v, &cli->warning_ns);
 	if (c->allow & ALLOW_LAG && (v = value_of(arg, "--critical", next, ret_more)))
 		return take_duration("--critical", v, &cli->critical_ns);
+	if (c->allow & ALLOW_HOST && take_host(cli, arg, next, ret_more))
+		return 0;
 	if (c->allow & ALLOW_PROTECTION)
 		return take_protection(cli, arg);
 	return cli_fail(CLI_USAGE, "%s: unknown option; usage: pollux %s %s", arg, c->words,
