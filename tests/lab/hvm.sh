@@ -63,6 +63,18 @@ until_true "$LIMIT" lacks_emulator || fail "not refused: $(cat "$WORK/protect.lo
 say "  $(cat "$WORK/protect.log") $(vm_get a .word)"
 on b 'mv /tmp/xen-qemu-system-i386 /usr/libexec/'
 
+# Of a PVH domain xl itself refuses that.
+cat >"$WORK/numa.cfg" <<-'END'
+	name = "numa"
+	type = "hvm"
+	memory = 64
+	vnuma = [ [ "pnode=0", "size=64", "vcpus=0", "vdistances=10" ] ]
+END
+lab push a "$WORK/numa.cfg" /run/numa.cfg
+on a xl create -p /run/numa.cfg >"$WORK/create.log" 2>&1 || fail "xl create: $(tail -n 3 "$WORK/create.log")"
+refused "1 virtual NUMA nodes" pollux-xen --adopt numa --run-dir /run/r
+on a xl destroy numa
+
 say "protected"
 on a pollux protect $VM b >"$WORK/protect.log" 2>&1 || true
 until_true "$PROTECT_LIMIT" vm_is_protected a || fail "not protected: $(vm_get a .word)"

@@ -47,8 +47,6 @@ shim=usr/lib/xen-$(cat "$O/lab/xen/version")/boot/xen-shim
 lab push a "$O/lab/xen/$shim" "/$shim"
 refused_domain "pvshim" 'type = "pvh"' 'pvshim = 1'
 on a "rm /$shim"
-refused_domain "virtual NUMA" 'type = "pvh"' \
-	'vnuma = [ [ "pnode=0", "size=128", "vcpus=0", "vdistances=10" ] ]'
 refused_domain "is below its maxmem" 'type = "pvh"' 'maxmem = 160'
 refused_domain "nomigrate" 'type = "pvh"' 'nomigrate = 1'
 refused_domain "I/O ports of the host" 'type = "pvh"' 'ioports = [ "2f8-2ff" ]'
@@ -106,8 +104,6 @@ until_true "$LIMIT" vm_answers || fail "the guest does not answer"
 vcpu_is '--p' || fail "its second processor: $(on a xl vcpu-list redis)"
 on a 'xenstore-read /local/domain/$(xl domid redis)/cpu/1/availability' | grep -qx offline ||
 	fail "xenstore has its second processor plugged"
-on a xl vcpu-set redis 2
-becomes_vcpu '[^p]$'
 
 say "it outlives its companion, and another one adopts it"
 on a 'kill -9 $(cat /run/c.pid)'
