@@ -45,7 +45,7 @@ fail()
 
 make_ca()
 {
-	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \
+	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 90 \
 		-subj /CN=test -keyout "$T/ca.key" -out "$T/ca.pem" 2>/dev/null || fail openssl
 }
 
@@ -58,7 +58,7 @@ make_host()
 	openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$name" \
 		-keyout "$T/$name/key.pem" -out "$T/$name/csr" 2>/dev/null
 	openssl x509 -req -in "$T/$name/csr" -CA "$T/ca.pem" -CAkey "$T/ca.key" -CAcreateserial \
-		-days 2 -extfile <(echo "subjectAltName=DNS:$name") -out "$T/$name/cert.pem" \
+		-days "${CERT_DAYS:-60}" -extfile <(echo "subjectAltName=DNS:$name") -out "$T/$name/cert.pem" \
 		2>/dev/null || fail openssl
 	cat >"$T/$name/pollux.conf" <<-CONF
 		[host]

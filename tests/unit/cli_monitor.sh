@@ -33,6 +33,14 @@ expect 0 "protected" on a top
 expect 0 "EPOCH/s" on a top db
 expect 1 "does not exist" on a top nobody
 
+# A certificate that ends within a month, and within a week.
+CERT_DAYS=20 make_host c 3
+CERT_DAYS=3 make_host d 4
+start c
+start d
+expect 1 "POLLUX WARNING: this host's certificate ends on 20" on c check
+expect 2 "POLLUX CRITICAL: this host's certificate ends on 20" on d check
+
 # A silent engine is no evidence of protection (P5).
 ha=$(pid_in "$T/a/run/ha/db.run")
 kill -STOP "$ha"

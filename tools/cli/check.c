@@ -15,6 +15,9 @@
 #define WARNING_NS  (5 * NS_PER_S)
 #define CRITICAL_NS (30 * NS_PER_S)
 #define LINE_MAX    2048u
+#define DAY_NS	    (24 * 3600 * NS_PER_S)
+#define SOON_NS	    (30 * DAY_NS) /* a certificate ends */
+#define AT_ONCE_NS  (7 * DAY_NS)
 
 enum grade { OK, WARNING, CRITICAL, UNKNOWN };
 
@@ -89,6 +92,18 @@ static void judge(struct verdict *v, struct json_object *vm, const struct cli *c
 	}
 }
 
+/* Without it no host hears this one, and no protection begins. */
+static void judge_certificate(struct verdict *v, struct json_object *reply)
+{
+	uint64_t now = json_number(reply, "time_ns", 0), end;
+
+	if (json_get_u64(reply, "certificate_expires_ns", &end, NULL) < 0 || end > now + SOON_NS)
+		return;
+	v->grade = MAX(v->grade, end > now + AT_ONCE_NS ? WARNING : CRITICAL);
+	add(v->text, &v->text_len, "; ", "this host's certificate %s %.10s: pollux host renew",
+	    end > now ? "ends on" : "ended on", json_text(reply, "certificate_expires", "?"));
+}
+
 static int tell(const struct verdict *v)
 {
 	static const char *const names[] = { "OK", "WARNING", "CRITICAL", "UNKNOWN" };
@@ -122,5 +137,6 @@ int cli_check(const struct cli *cli)
 	}
 	for (size_t i = 0; i < json_object_array_length(vms); i++)
 		judge(v, json_object_array_get_idx(vms, i), &c);
+	judge_certificate(v, reply);
 	return tell(v);
 }

@@ -39,6 +39,7 @@ struct daemon {
 	struct peers *peers;
 	struct http *http;
 	struct tls_context *tls; /* NULL without a listener and without [tls] */
+	int64_t certificate_expires; /* of the one in use, seconds since 1970; 0: there is none */
 
 	pthread_mutex_t
 		lock; /* guards what follows, and what vm.h, kept.h, events.h, worker.h say */

@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "base/clock.h"
 #include "tools/common/json.h"
 #include "tools/common/version.h"
 
@@ -210,6 +211,14 @@ char *metrics_text(struct json_object *status)
 	fprintf(to, "# HELP pollux_info This host.\n# TYPE pollux_info gauge\npollux_info{");
 	put_label(to, "host", json_text(status, "host", ""));
 	fprintf(to, ",version=\"" POLLUX_VERSION "\"} 1\n");
+	if (json_member(status, "certificate_expires_ns"))
+		fprintf(to,
+			"# HELP pollux_certificate_expiry_timestamp_seconds When this host's "
+			"certificate ends.\n"
+			"# TYPE pollux_certificate_expiry_timestamp_seconds gauge\n"
+			"pollux_certificate_expiry_timestamp_seconds %llu\n",
+			(unsigned long long)(json_number(status, "certificate_expires_ns", 0) /
+					     NS_PER_S));
 	for (size_t i = 0; i < ARRAY_SIZE(families); i++) {
 		const struct family *f = &families[i];
 

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "ha/errand.h"
 #include "tools/common/json.h"
+#include "tools/common/pki.h"
 #include "tools/daemon/daemon.h"
 #include "tools/daemon/prepare.h"
 #include "tools/daemon/worker.h"
@@ -121,6 +122,8 @@ static int open_tls(struct daemon *d, struct reason *why)
 	struct refusal refusal;
 	int r = tls_context_open(&d->tls, &s, &refusal);
 
+	if (!r && s.encryption)
+		r = pki_expiry(s.cert, &d->certificate_expires, &refusal.why);
 	return r < 0 ? reason_set(why, -r, "[tls] %.240s", refusal.why.text) : 0;
 }
 

@@ -245,6 +245,16 @@ static struct json_object *make_top(struct daemon *d)
 	json_add_string(o, "host", d->conf.name);
 	json_add_string(o, "time", text_time(wall, time, sizeof(time)));
 	json_add_u64(o, "time_ns", wall);
+	json_add_string(
+		o, "certificate_expires",
+		d->certificate_expires
+			? text_time((uint64_t)d->certificate_expires * NS_PER_S, time, sizeof(time))
+			: NULL);
+	if (d->certificate_expires)
+		json_add_u64(o, "certificate_expires_ns",
+			     (uint64_t)d->certificate_expires * NS_PER_S);
+	else
+		json_add_null(o, "certificate_expires_ns");
 	return o;
 }
 
