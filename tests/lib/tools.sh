@@ -6,7 +6,7 @@ O=${O:-build}
 BIN=$O/bin
 T=$(mktemp -d /tmp/pollux-test.XXXXXX)
 export POLLUX_LIBEXEC=$O/tests/fake
-BASE_PORT=$((20000 + $$ % 12000)) # below those that the kernel chooses
+BASE_PORT=$((20000 + $$ % 400 * 30)) # below those that the kernel chooses
 
 [ -x "$BIN/polluxd" ] || { echo "$BIN/polluxd was not built"; exit 77; }
 
