@@ -69,8 +69,8 @@ struct primary {
 	struct settler *settler;
 	enum drbd_deferral deferral;
 	bool drbd_failed, drbd_apart, drbd_bare; /* and told */
-	uint64_t settled_told;			/* to the backup */
-	uint64_t position[EPOCH_MAX_IN_FLIGHT]; /* of an epoch's end, in pollux-vmm's ring */
+	uint64_t settled_told;			 /* to the backup */
+	uint64_t position[EPOCH_MAX_IN_FLIGHT];	 /* of an epoch's end, in pollux-vmm's ring */
 
 	/* The first copy. */
 	bool logging; /* log-dirty is on, and perhaps the mirror */

@@ -54,6 +54,7 @@ static void written_and_read(void **state)
 		HOST "listen = [::]:7400\nbacklog = 17MiB\n[tls]\nca = /a\ncert = /b\nkey = /c\n"
 		     "encryption = off\n[network]\nbridge = lan0\n[http]\nlisten = off\n"
 		     "[paths]\nrun = /r\nstate = /s\nlog = /l\nlibexec = /x\n"
+		     "[hooks]\ndirectory = /h\ntimeout = 200ms\n"
 		     "[protection]\nmode = kemari\ncodec = none\nnetbuf = plug\ninterval = 2s\n"
 		     "min_interval = 1500us\ntimeout = 3s\ndelta_cache = 0\nstage = 1025KiB\n"
 		     "max_in_flight = 2\nhold_limit = 1GiB\ncommit = disk\nreprotect = manual\n"

@@ -55,6 +55,8 @@ static const struct key keys[] = {
 	{ "paths", "state", PATH, CONF(state_dir), 0, 0 },
 	{ "paths", "log", PATH, CONF(log_dir), 0, 0 },
 	{ "paths", "libexec", PATH, CONF(libexec_dir), 0, 0 },
+	{ "hooks", "directory", PATH, CONF(hooks_dir), 0, 0 },
+	{ "hooks", "timeout", DURATION, CONF(hook_timeout_ns), 100 * NS_PER_MS, 3600 * NS_PER_S },
 };
 
 static const struct key protection_keys[] = {
@@ -86,6 +88,8 @@ static const struct conf defaults = {
 	.state_dir = "/var/lib/pollux",
 	.log_dir = "/var/log/pollux",
 	.libexec_dir = "/usr/libexec/pollux",
+	.hooks_dir = "/etc/pollux/hooks.d",
+	.hook_timeout_ns = 30 * NS_PER_S,
 	.backlog_bytes = 256 * MIB,
 	.protection = {
 		.mode = "remus",

@@ -53,6 +53,8 @@ struct conf {
 	char http[CONF_PATH_MAX]; /* "": no HTTP */
 	char run_dir[CONF_PATH_MAX / 4], state_dir[CONF_PATH_MAX / 2];
 	char log_dir[CONF_PATH_MAX / 2], libexec_dir[CONF_PATH_MAX / 2];
+	char hooks_dir[CONF_PATH_MAX / 2];
+	uint64_t hook_timeout_ns;
 	struct conf_protection protection;
 	struct conf_peer peer[CONF_PEERS_MAX];
 	unsigned int nr_peers;

@@ -21,9 +21,11 @@
 
 #define DAEMON_MAX_VMS 256u
 
+struct audit;
 struct events;
 struct door;
 struct peers;
+struct hooks;
 struct http;
 struct kept;
 struct vm;
@@ -35,10 +37,12 @@ struct daemon {
 	sd_event *loop;
 	int wake_fd; /* eventfd: the loop looks at all VMs again */
 	struct events *events;
+	struct audit *audit;
+	struct hooks *hooks;
 	struct door *door;
 	struct peers *peers;
 	struct http *http;
-	struct tls_context *tls; /* NULL without a listener and without [tls] */
+	struct tls_context *tls;     /* NULL without a listener and without [tls] */
 	int64_t certificate_expires; /* of the one in use, seconds since 1970; 0: there is none */
 
 	pthread_mutex_t

@@ -10,6 +10,7 @@
 #include "base/ipc.h"
 #include "base/log.h"
 #include "tools/common/json.h"
+#include "tools/daemon/audit.h"
 #include "tools/daemon/daemon.h"
 #include "tools/daemon/events.h"
 #include "tools/daemon/paths.h"
@@ -24,6 +25,7 @@ struct client {
 	struct ipc *ipc;
 	sd_event_source *source;
 	bool may_change;
+	struct ucred who;
 	bool gone;    /* freed once no worker answers it */
 	bool working; /* a worker has its question: under the daemon's lock */
 	char *answer; /* what the worker found: under the daemon's lock */
@@ -44,6 +46,7 @@ struct question {
 	struct client *client;
 	const struct verb *verb;
 	struct json_object *request;
+	struct ucred who;
 };
 
 /* --- who may -------------------------------------------------------------------------------- */
@@ -144,9 +147,12 @@ static void work(struct daemon *d, void *arg)
 {
 	struct question *q = arg;
 	struct verb_reply reply = { 0 };
+	uint64_t order;
 	char *text;
 
+	order = audit_asked(d, &q->who, q->request);
 	verb_run(d, q->verb, q->request, &reply);
+	audit_done(d, order, &reply);
 	text = verb_reply_text(&reply);
 	json_object_put(q->request);
 	daemon_lock(d);
@@ -164,7 +170,7 @@ static void give_to_worker(struct client *c, const struct verb *verb, struct jso
 	struct question *q = malloc(sizeof(*q));
 
 	if (q) {
-		*q = (struct question){ c, verb, request };
+		*q = (struct question){ c, verb, request, c->who };
 		daemon_lock(d);
 		c->working = true;
 		daemon_unlock(d);
@@ -310,6 +316,7 @@ static int on_connect(sd_event_source *source, int fd, uint32_t revents, void *u
 	c->door = l;
 	c->ipc = ipc;
 	c->may_change = change;
+	c->who = peer;
 	l->nr_lookers += !change;
 	c->next = l->clients;
 	l->clients = c;

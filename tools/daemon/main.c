@@ -10,8 +10,10 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "tools/common/version.h"
+#include "tools/daemon/audit.h"
 #include "tools/daemon/daemon.h"
 #include "tools/daemon/events.h"
+#include "tools/daemon/hooks.h"
 #include "tools/daemon/http.h"
 #include "tools/daemon/kept.h"
 #include "tools/daemon/door.h"
@@ -35,6 +37,7 @@ static void look(struct daemon *d)
 {
 	watch_all(d);
 	door_look(d->door);
+	hooks_wake(d->hooks);
 }
 
 static int on_wake(sd_event_source *source, int fd, uint32_t revents, void *user)
@@ -119,6 +122,8 @@ static void close_all(struct daemon *d)
 		vm_free(vm);
 	}
 	kept_drop_all(d);
+	hooks_close(d->hooks);
+	audit_close(d->audit);
 	events_close(d->events);
 	sd_event_unref(d->loop);
 	close(d->wake_fd);
@@ -194,7 +199,8 @@ int main(int argc, char **argv)
 	r = paths_make(&d.conf, &why);
 	if (!r)
 		r = open_loop(&d, &why);
-	if (!r && events_open(&d, &d.events) < 0)
+	if (!r && (events_open(&d, &d.events) < 0 || audit_open(&d, &d.audit) < 0 ||
+		   hooks_open(&d, &d.hooks) < 0))
 		r = reason_set(&why, ENOMEM, "out of memory");
 	if (!r)
 		vm_adopt_all(&d);
