@@ -69,6 +69,8 @@ cat >"$WORK/numa.cfg" <<-'END'
 	type = "hvm"
 	memory = 64
 	vnuma = [ [ "pnode=0", "size=64", "vcpus=0", "vdistances=10" ] ]
+	vga = "none"
+	vnc = 0
 END
 lab push a "$WORK/numa.cfg" /run/numa.cfg
 on a xl create -p /run/numa.cfg >"$WORK/create.log" 2>&1 || fail "xl create: $(tail -n 3 "$WORK/create.log")"
